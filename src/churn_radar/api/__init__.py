@@ -1,0 +1,1 @@
+"""Reading and asking: briefs, signals, replay, health."""

@@ -1,0 +1,1 @@
+"""The Customer.io App API: who is this customer?"""

@@ -1,0 +1,92 @@
+"""Every exception of this package, as one tree, ordered by what the reader can do about it.
+
+    ChurnRadarError
+    ├── SettingsError           the operator mends a setting, then starts again        (exit code 2)
+    ├── StartError              the operator mends the machine: port, folder, file     (exit code 1)
+    │   ├── RecordLocked        another process owns the SQLite file
+    │   └── RecordUnusable      damaged, unwritable, newer than this release
+    ├── RecordUnavailable       the record cannot commit right now: answer 503, try again
+    ├── NotUnderstood           genuine, but of no known shape: quarantine it
+    └── UpstreamError           Customer.io or Mavera said no
+        ├── RetryLater          waiting may help (429, 5xx, timeouts, an unreadable answer)
+        ├── GiveUp              the same request will never work (400, 403, 404 of a route)
+        └── OperatorMustAct     401 or 402: keep the work, stop calling, say so loudly
+
+Messages never hold secrets, mail addresses, names, prompts or raw bodies: they end up in logs and in the
+record, and a retention team's log store is not the place for personal data.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class ChurnRadarError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class SettingsError(ChurnRadarError):
+    """One or more settings are missing or wrong; `problems` holds one printable line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class StartError(ChurnRadarError):
+    """The service cannot start on this machine as it is; the message says what to do."""
+
+
+class RecordLocked(StartError):
+    """Another process holds the exclusive lock on the SQLite file."""
+
+
+class RecordUnusable(StartError):
+    """The record cannot be opened: damaged, unwritable, or written by a newer release."""
+
+
+class RecordUnavailable(ChurnRadarError):
+    """The record could not commit (disk full, locked, read-only, too slow); nothing was acknowledged."""
+
+
+class NotUnderstood(ChurnRadarError):
+    """A genuine body that fits no known shape. `reason` is safe to log and to show."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class UpstreamError(ChurnRadarError):
+    """An upstream call failed.
+
+    `service` is `customerio` or `mavera`; `status` is the HTTP status, or None when no answer came.
+    """
+
+    def __init__(self, service: str, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.service = service
+        self.status = status
+
+
+class RetryLater(UpstreamError):
+    """Waiting may help. `retry_after` is what the upstream asked for, when it said."""
+
+    def __init__(
+        self,
+        service: str,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: timedelta | None = None,
+    ) -> None:
+        super().__init__(service, message, status=status)
+        self.retry_after = retry_after
+
+
+class GiveUp(UpstreamError):
+    """The same request will never succeed; the signal becomes a dead letter."""
+
+
+class OperatorMustAct(UpstreamError):
+    """The key is wrong or the credits are spent: no retry helps until a person mends it."""

@@ -1,0 +1,1 @@
+"""The door: signature, typed payloads, the webhook route, the acknowledgement."""

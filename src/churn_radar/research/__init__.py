@@ -1,0 +1,1 @@
+"""The prompt, the Mavera client, and the brief that comes back."""

@@ -1,0 +1,434 @@
+"""Every knob of churn_radar, in one frozen object.
+
+Sources, strongest first: the process environment, then the file named by `CHURN_RADAR_ENV_FILE` (default
+`.env` in the working folder). The three secrets are accepted under the names that Customer.io and Mavera use
+in their own documentation; everything else carries the prefix `CHURN_RADAR_`.
+
+Field descriptions are what `churn-radar settings` prints and what the README's table is made from, so they
+are written for the operator, with the unit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from churn_radar.errors import SettingsError
+
+PREFIX = "CHURN_RADAR_"
+ENV_FILE_VARIABLE = f"{PREFIX}ENV_FILE"
+UNPREFIXED = ("CIO_APP_KEY", "CIO_WEBHOOK_SECRET", "MAVERA_API_KEY")
+
+
+class Environment(StrEnum):
+    """Where the service runs: production insists on secrets, development stays on loopback."""
+
+    PRODUCTION = "production"
+    DEVELOPMENT = "development"
+
+
+class Region(StrEnum):
+    """The Customer.io data centre that holds the workspace."""
+
+    US = "us"
+    EU = "eu"
+
+
+APP_URLS = {Region.US: "https://api.customer.io/v1", Region.EU: "https://api-eu.customer.io/v1"}
+
+
+def _split(value: object) -> object:
+    """Turn `a, b` into `("a", "b")`; blanks are dropped, other types pass through to pydantic."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _split_lower(value: object) -> object:
+    parts = _split(value)
+    return tuple(p.lower() if isinstance(p, str) else p for p in parts) if isinstance(parts, tuple) else parts
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _none_when_blank(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+LowerWords = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_lower)]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+Numbers = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """The settings of one process; read once at start, never changed after."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        env_ignore_empty=True,
+        validate_default=False,
+        str_strip_whitespace=True,
+    )
+
+    # -- secrets
+    cio_app_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("CIO_APP_KEY", "CHURN_RADAR_CIO_APP_KEY"),
+        description="App API key of the Customer.io workspace; looks customers up.",
+        examples=["your-app-api-key"],
+    )
+    cio_webhook_secret: Secrets = Field(
+        (),
+        validation_alias=AliasChoices("CIO_WEBHOOK_SECRET", "CHURN_RADAR_CIO_WEBHOOK_SECRET"),
+        description="Signing key of the reporting webhook; several, comma-separated, while one is being rotated.",
+        examples=["your-webhook-signing-key"],
+    )
+    mavera_api_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("MAVERA_API_KEY", "CHURN_RADAR_MAVERA_API_KEY"),
+        description="Mavera API key; asks the research agent.",
+        examples=["mvra_live_..."],
+    )
+    api_keys: Secrets = Field(
+        (),
+        description="Keys that may read briefs and post events by hand, comma-separated, at least 16 characters each.",
+        examples=["a-long-random-string"],
+    )
+
+    # -- the process
+    environment: Annotated[Environment, BeforeValidator(_lower)] = Field(
+        Environment.PRODUCTION,
+        description=(
+            "production refuses to start without the three secrets and an API key; "
+            "development starts with a warning and listens on loopback only."
+        ),
+        examples=["production"],
+    )
+    host: str = Field("0.0.0.0", description="Address to listen on; development always uses 127.0.0.1.")  # noqa: S104
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
+    database_url: str = Field(
+        "sqlite:///./churn_radar.db",
+        description="The record: a SQLite file, or Postgres when there is more than one machine.",
+        examples=["sqlite:////data/churn_radar.db"],
+    )
+    shutdown_grace_seconds: float = Field(
+        25.0, ge=0, le=600, description="How long a stop waits for running research calls, in seconds."
+    )
+    docs_enabled: bool = Field(True, description="Serve /docs and /openapi.json.")
+    metrics_enabled: bool = Field(True, description="Serve /metrics (Prometheus text, no personal data).")
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
+        "console", description="console for people, json for log collectors."
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+        "info", description="Least level that is logged."
+    )
+
+    # -- the door
+    max_body_bytes: int = Field(
+        5 * 1024 * 1024, ge=1024, le=100 * 1024 * 1024, description="Largest webhook body accepted, in bytes."
+    )
+    max_waiting_requests: int = Field(
+        2000,
+        ge=1,
+        description="Webhook requests that may wait for a commit at once; above it the door answers 503.",
+    )
+    commit_timeout_seconds: float = Field(
+        3.0,
+        gt=0,
+        le=3.9,
+        description="Longest wait for a commit before the door answers 503, in seconds (Customer.io gives up at 4).",
+    )
+
+    # -- Customer.io
+    cio_region: Annotated[Region, BeforeValidator(_lower)] = Field(
+        Region.US, description="Data centre of the Customer.io workspace: us or eu."
+    )
+    cio_app_url: str | None = Field(
+        None,
+        description="Base URL of the App API, with version path; empty: by region.",
+        examples=["https://api.customer.io/v1"],
+    )
+    cio_requests_per_second: float = Field(
+        10.0, gt=0, le=1000, description="App API calls a second at most (Customer.io allows 10 a workspace)."
+    )
+    cio_timeout_seconds: float = Field(
+        15.0, gt=0, le=300, description="Longest wait for an App API answer, in seconds."
+    )
+
+    # -- Mavera
+    mavera_url: str = Field(
+        "https://app.mavera.io/api/v1", description="Base URL of Mavera, with version path."
+    )
+    mavera_requests_per_minute: int = Field(
+        60, ge=1, le=6000, description="Mavera calls a minute at most (Starter 60, Basic 120, Professional 240)."
+    )
+    mavera_concurrency: int = Field(10, ge=1, le=100, description="Mavera calls under way at once, at most.")
+    mavera_timeout_seconds: float = Field(
+        120.0, gt=0, le=900, description="Longest wait for a Mavera answer, in seconds (research takes up to 90)."
+    )
+    mavera_workspace_id: str | None = Field(
+        None, description="Mavera workspace that research is charged to; empty: the account's default."
+    )
+
+    # -- the rules
+    alert_events: LowerWords = Field(
+        ("unsubscribed", "bounced", "complained"),
+        description="Kinds of event that count as a churn signal, comma-separated.",
+        examples=["unsubscribed,bounced,complained"],
+    )
+    research_plans: LowerWords = Field(
+        ("pro", "enterprise", "business"),
+        description="Plans worth a brief, comma-separated; customers on others are recorded as skipped.",
+        examples=["pro,enterprise,business"],
+    )
+    high_mrr: Decimal = Field(
+        Decimal(500),
+        ge=0,
+        allow_inf_nan=False,
+        description="MRR above which a customer counts as high-MRR, in the account's currency per month.",
+    )
+    currency: Annotated[str, BeforeValidator(lambda v: v.strip().upper() if isinstance(v, str) else v)] = Field(
+        "USD", pattern=r"^[A-Z]{3}$", description="Currency of the mrr attribute (ISO 4217)."
+    )
+    cool_down_hours: float = Field(
+        24.0, ge=0, le=24 * 90, description="Signals of one customer within this many hours share one brief."
+    )
+    plan_attribute: str = Field("plan_type", min_length=1, description="Customer attribute that holds the plan.")
+    mrr_attribute: str = Field(
+        "mrr", min_length=1, description="Customer attribute that holds the monthly revenue."
+    )
+    industry_attribute: str = Field(
+        "industry", min_length=1, description="Customer attribute that holds the industry."
+    )
+    usage_attribute: str = Field(
+        "usage_tier", min_length=1, description="Customer attribute that holds the usage tier."
+    )
+    tenure_attribute: str = Field(
+        "tenure_days", min_length=1, description="Customer attribute that holds the tenure, in days."
+    )
+    last_active_attribute: str = Field(
+        "last_active_at", min_length=1, description="Customer attribute that holds the time of last activity."
+    )
+    default_plan: Annotated[str, BeforeValidator(_lower)] = Field(
+        "free", min_length=1, description="Plan assumed when the attribute is absent."
+    )
+    default_industry: str = Field(
+        "general", min_length=1, description="Industry assumed when the attribute is absent."
+    )
+    default_usage: Annotated[str, BeforeValidator(_lower)] = Field(
+        "low", min_length=1, description="Usage tier assumed when the attribute is absent."
+    )
+
+    # -- the work
+    retry_delays_seconds: Numbers = Field(
+        (60.0, 300.0, 1800.0, 7200.0, 21600.0, 86400.0),
+        description="Waits between attempts of a failing step, in seconds, comma-separated; then a dead letter.",
+        examples=["60,300,1800,7200,21600,86400"],
+    )
+    in_call_attempts: int = Field(
+        3, ge=1, le=10, description="Attempts within one step for blips, before the waits above begin."
+    )
+
+    # -- where briefs go
+    sinks: Words = Field(
+        ("console",),
+        description="Where briefs go, comma-separated: kind or kind:target. console and jsonl[:PATH] are built in.",
+        examples=["console,jsonl:briefs.jsonl"],
+    )
+    alert_brief_characters: int = Field(
+        2000, ge=0, le=1_000_000, description="Characters of the brief that the printed alert shows."
+    )
+    jsonl_path: Path = Field(
+        Path("briefs.jsonl"), description="File of the jsonl sink when it names no target of its own."
+    )
+    jsonl_max_bytes: int = Field(
+        50 * 1024 * 1024,
+        ge=4096,
+        description="Size at which the jsonl file is rotated to a dated name, in bytes.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Explicit arguments, the environment, then the env file; nothing else is consulted."""
+        return init_settings, env_settings, dotenv_settings
+
+    @field_validator("cio_app_url", "mavera_workspace_id", mode="before")
+    @classmethod
+    def _blank_is_absent(cls, value: object) -> object:
+        return _none_when_blank(value)
+
+    @field_validator("cio_app_url", "mavera_url")
+    @classmethod
+    def _base_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not value.startswith(("https://", "http://")) or len(value) < 9 or value.split("/")[2] == "":
+            raise ValueError("not an http(s) URL")
+        return value.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
+            return value
+        raise ValueError("not a database this release knows: sqlite:///FILE")
+
+    @field_validator("api_keys")
+    @classmethod
+    def _long_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(key.get_secret_value()) < 16 for key in value):
+            raise ValueError("a key shorter than 16 characters can be guessed")
+        return value
+
+    @field_validator("retry_delays_seconds")
+    @classmethod
+    def _positive_delays(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or any(not 0 <= delay <= 30 * 86400 for delay in value):
+            raise ValueError("each wait must be between 0 seconds and 30 days")
+        return value
+
+    @field_validator("alert_events", "research_plans", "sinks")
+    @classmethod
+    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("at least one is needed")
+        return value
+
+    @model_validator(mode="after")
+    def _production_is_locked(self) -> Self:
+        if self.environment is Environment.PRODUCTION:
+            needed = {
+                "CIO_APP_KEY": self.cio_app_key,
+                "CIO_WEBHOOK_SECRET": self.cio_webhook_secret,
+                "MAVERA_API_KEY": self.mavera_api_key,
+                "CHURN_RADAR_API_KEYS": self.api_keys,
+            }
+            missing = [name for name, value in needed.items() if not value]
+            if missing:
+                raise MissingSecrets(missing)
+        return self
+
+    @property
+    def app_api_url(self) -> str:
+        """Base URL of the App API: the explicit one, else the region's."""
+        return self.cio_app_url or APP_URLS[self.cio_region]
+
+    @property
+    def bind_host(self) -> str:
+        """Address to listen on: loopback in development, whatever HOST says."""
+        return "127.0.0.1" if self.environment is Environment.DEVELOPMENT else self.host
+
+
+class MissingSecrets(ValueError):
+    """Raised inside validation so that each missing name gets a line of its own."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = names
+
+
+def variable_name(field: str) -> str:
+    """The environment variable that sets a field: `high_mrr` -> `CHURN_RADAR_HIGH_MRR`."""
+    upper = field.upper()
+    return upper if upper in UNPREFIXED else f"{PREFIX}{upper}"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings of this process.
+
+    Raises SettingsError with one line for each problem: the variable, what is wrong with its value, and an
+    example. A secret's value is never part of a line.
+    """
+    env_file = Path(os.environ.get(ENV_FILE_VARIABLE, ".env"))
+    if ENV_FILE_VARIABLE in os.environ and not env_file.is_file():
+        raise SettingsError([f"{ENV_FILE_VARIABLE}: there is no file {str(env_file)!r}; name an existing file"])
+    try:
+        return Settings(_env_file=env_file, _env_file_encoding="utf-8", **overrides)
+    except ValidationError as error:
+        raise SettingsError(_problem_lines(error)) from None
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError([f"{ENV_FILE_VARIABLE}: {str(env_file)!r} cannot be read as UTF-8 text"]) from None
+
+
+def _problem_lines(error: ValidationError) -> list[str]:
+    lines: list[str] = []
+    for problem in error.errors():
+        cause = problem.get("ctx", {}).get("error")
+        if isinstance(cause, MissingSecrets):
+            lines += [
+                f"{name}: missing; set it, or CHURN_RADAR_ENVIRONMENT=development to try things out on loopback"
+                f" (example: {name}={example_of(name)})"
+                for name in cause.names
+            ]
+            continue
+        where = str(problem["loc"][0]) if problem["loc"] else "settings"
+        name = where if where.isupper() else variable_name(where)
+        said = problem["msg"].removeprefix("Value error, ")
+        # `msg` quotes expected values, never the input: a secret pasted into the wrong variable stays unseen.
+        lines.append(f"{name}: {said} (example: {name}={example_of(name)})")
+    return lines
+
+
+def example_of(name: str) -> str:
+    """A value that would be accepted for the variable `name`: its example, else its default."""
+    for field, info in Settings.model_fields.items():
+        if variable_name(field) == name.upper():
+            if info.examples:
+                return str(info.examples[0])
+            return default_text(field)
+    return "..."
+
+
+def default_text(field: str) -> str:
+    """A field's default as an operator would write it in an env file."""
+    default = Settings.model_fields[field].default
+    if default is None or default == ():
+        return ""
+    if isinstance(default, tuple):
+        return ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in default)
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, float):
+        return f"{default:g}"
+    return str(default)
+
+
+def unknown_variables(environment: dict[str, str]) -> list[str]:
+    """One warning line for each CHURN_RADAR_ variable that no setting reads: most often a typing slip."""
+    known = {variable_name(field) for field in Settings.model_fields} | {ENV_FILE_VARIABLE}
+    known |= {f"{PREFIX}{name}" for name in UNPREFIXED}
+    lines = []
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            close = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            lines.append(f"{name} is not a setting and is ignored{hint}")
+    return lines

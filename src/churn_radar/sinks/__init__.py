@@ -1,0 +1,1 @@
+"""Where briefs go: one module a kind, one small protocol."""

@@ -1,0 +1,1 @@
+"""The record: tables, migrations, queries. The only room that knows SQL."""

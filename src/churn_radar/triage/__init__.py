@@ -1,0 +1,1 @@
+"""Pure rules: is it a churn signal, is the customer worth it, which persona."""

@@ -29,6 +29,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from churn_radar.errors import SettingsError
+from churn_radar.triage.account import AttributeNames, Rules
 
 PREFIX = "CHURN_RADAR_"
 ENV_FILE_VARIABLE = f"{PREFIX}ENV_FILE"
@@ -177,15 +178,19 @@ class Settings(BaseSettings):
     )
 
     # -- Mavera
-    mavera_url: str = Field(
-        "https://app.mavera.io/api/v1", description="Base URL of Mavera, with version path."
-    )
+    mavera_url: str = Field("https://app.mavera.io/api/v1", description="Base URL of Mavera, with version path.")
     mavera_requests_per_minute: int = Field(
-        60, ge=1, le=6000, description="Mavera calls a minute at most (Starter 60, Basic 120, Professional 240)."
+        60,
+        ge=1,
+        le=6000,
+        description="Mavera calls a minute at most (Starter 60, Basic 120, Professional 240).",
     )
     mavera_concurrency: int = Field(10, ge=1, le=100, description="Mavera calls under way at once, at most.")
     mavera_timeout_seconds: float = Field(
-        120.0, gt=0, le=900, description="Longest wait for a Mavera answer, in seconds (research takes up to 90)."
+        120.0,
+        gt=0,
+        le=900,
+        description="Longest wait for a Mavera answer, in seconds (research takes up to 90).",
     )
     mavera_workspace_id: str | None = Field(
         None, description="Mavera workspace that research is charged to; empty: the account's default."
@@ -215,12 +220,8 @@ class Settings(BaseSettings):
         24.0, ge=0, le=24 * 90, description="Signals of one customer within this many hours share one brief."
     )
     plan_attribute: str = Field("plan_type", min_length=1, description="Customer attribute that holds the plan.")
-    mrr_attribute: str = Field(
-        "mrr", min_length=1, description="Customer attribute that holds the monthly revenue."
-    )
-    industry_attribute: str = Field(
-        "industry", min_length=1, description="Customer attribute that holds the industry."
-    )
+    mrr_attribute: str = Field("mrr", min_length=1, description="Customer attribute that holds the monthly revenue.")
+    industry_attribute: str = Field("industry", min_length=1, description="Customer attribute that holds the industry.")
     usage_attribute: str = Field(
         "usage_tier", min_length=1, description="Customer attribute that holds the usage tier."
     )
@@ -233,9 +234,7 @@ class Settings(BaseSettings):
     default_plan: Annotated[str, BeforeValidator(_lower)] = Field(
         "free", min_length=1, description="Plan assumed when the attribute is absent."
     )
-    default_industry: str = Field(
-        "general", min_length=1, description="Industry assumed when the attribute is absent."
-    )
+    default_industry: str = Field("general", min_length=1, description="Industry assumed when the attribute is absent.")
     default_usage: Annotated[str, BeforeValidator(_lower)] = Field(
         "low", min_length=1, description="Usage tier assumed when the attribute is absent."
     )
@@ -248,6 +247,13 @@ class Settings(BaseSettings):
     )
     in_call_attempts: int = Field(
         3, ge=1, le=10, description="Attempts within one step for blips, before the waits above begin."
+    )
+
+    unknown_customer_retry_seconds: float = Field(
+        2.0,
+        ge=0,
+        le=3600,
+        description="Wait before a customer whom Customer.io does not know is looked up once more, in seconds.",
     )
 
     # -- where briefs go
@@ -340,6 +346,26 @@ class Settings(BaseSettings):
     def app_api_url(self) -> str:
         """Base URL of the App API: the explicit one, else the region's."""
         return self.cio_app_url or APP_URLS[self.cio_region]
+
+    @property
+    def triage_rules(self) -> Rules:
+        """The part of the settings that the pure rules work by."""
+        return Rules(
+            alert_events=frozenset(self.alert_events),
+            research_plans=frozenset(self.research_plans),
+            high_mrr=self.high_mrr,
+            attributes=AttributeNames(
+                plan=self.plan_attribute,
+                mrr=self.mrr_attribute,
+                industry=self.industry_attribute,
+                usage=self.usage_attribute,
+                tenure=self.tenure_attribute,
+                last_active=self.last_active_attribute,
+            ),
+            default_plan=self.default_plan,
+            default_industry=self.default_industry,
+            default_usage=self.default_usage,
+        )
 
     @property
     def bind_host(self) -> str:

@@ -1,0 +1,5 @@
+"""`python -m churn_radar`."""
+
+from churn_radar.cli import main
+
+main()

@@ -1,0 +1,256 @@
+"""What became of each signal, and starting its work again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query, Request
+from pydantic import BaseModel, Field
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from churn_radar.api.auth import require_key
+from churn_radar.api.errors import documented
+from churn_radar.api.pages import Cursor, Limit, cursor_of, read_cursor
+from churn_radar.research.brief import AttributesSource
+from churn_radar.store.briefs import public_ids
+from churn_radar.store.deliveries import deliveries_of
+from churn_radar.store.record import Record
+from churn_radar.store.signals import (
+    Signal,
+    find_signal,
+    history,
+    list_signals,
+    load_signal,
+    signals_with_status,
+)
+from churn_radar.store.tables import Status
+from churn_radar.work.replay import Replayed
+from churn_radar.work.triaged import Triaged
+
+router = APIRouter(tags=["signals"], dependencies=[Depends(require_key)])
+
+MOST_REPLAYS = 1000
+
+
+class HistoryStep(BaseModel):
+    """One line of a signal's story."""
+
+    at: datetime
+    status: str
+    reason: str | None = None
+    attempt: int = 0
+
+
+class DeliveryState(BaseModel):
+    """What became of the brief at one sink."""
+
+    sink: str
+    status: str
+    attempts: int
+    reason: str | None = None
+    due_at: datetime | None = None
+    updated_at: datetime
+
+
+class SignalSummary(BaseModel):
+    """One event, and where it stands."""
+
+    id: str = Field(description="Our id of the signal.")
+    event_id: str = Field(description="Customer.io's id of the event, or ours where it had none.")
+    event_type: str | None = Field(description="unsubscribed, bounced, complained; null while quarantined.")
+    metric: str | None = Field(description="The event's name as it came.")
+    object_type: str | None
+    customer_id: str | None
+    cio_id: str | None
+    email: str | None
+    status: Status = Field(
+        description="received (not yet triaged), waiting (for research), researching, briefed, skipped, joined, "
+        "dead, quarantined."
+    )
+    reason: str | None = Field(description="Why it stands there, where that needs saying.")
+    attempts: int = Field(description="Failed attempts of the step under way.")
+    next_attempt_at: datetime | None
+    persona_type: str | None
+    plan: str | None
+    mrr: float | None
+    attributes_source: AttributesSource | None
+    brief_id: str | None = Field(description="The brief that answers this signal.")
+    joined_to: str | None = Field(description="The signal whose brief this one shares.")
+    source: str = Field(description="webhook, api or backfill.")
+    occurred_at: datetime | None
+    received_at: datetime
+    updated_at: datetime
+
+
+class SignalDetail(SignalSummary):
+    """One event with its whole story."""
+
+    facts: dict[str, str] = Field(description="Particulars of the message that the event was about.")
+    history: list[HistoryStep] = Field(description="Oldest first.")
+    deliveries: list[DeliveryState] = Field(description="What became of its brief, sink by sink.")
+
+
+class SignalPage(BaseModel):
+    """Some signals, newest first."""
+
+    items: list[SignalSummary]
+    cursor: str | None = Field(description="Pass it on to read further; null at the end.")
+
+
+class ReplayAnswer(BaseModel):
+    """What a replay leads to."""
+
+    id: str
+    event_id: str
+    status: Status = Field(description="Where the signal stands now.")
+    effect: str = Field(description="What the replay does, in words.")
+
+
+class ReplayRequest(BaseModel):
+    """Which signals to replay: by their ids, or all of one status."""
+
+    event_ids: list[str] = Field(default_factory=list, max_length=MOST_REPLAYS)
+    status: Status | None = Field(None, description="dead, quarantined or skipped: all of them.")
+    force: bool = False
+
+
+class ReplayAnswers(BaseModel):
+    """What a replay of several leads to."""
+
+    replayed: list[ReplayAnswer]
+    unknown: list[str] = Field(description="Ids of which nothing is known.")
+
+
+async def _summaries(connection: AsyncConnection, signals: list[Signal]) -> list[SignalSummary]:
+    briefs = await public_ids(connection, [s.brief_seq for s in signals if s.brief_seq])
+    summaries = []
+    for signal in signals:
+        leader = await load_signal(connection, signal.joined_to) if signal.joined_to else None
+        triaged = Triaged.model_validate(signal.triage) if signal.triage else Triaged()
+        summaries.append(
+            SignalSummary(
+                id=signal.signal_id,
+                event_id=signal.public_id,
+                event_type=signal.kind,
+                metric=signal.metric,
+                object_type=signal.object_type,
+                customer_id=signal.customer.id,
+                cio_id=signal.customer.cio_id,
+                email=signal.customer.email,
+                status=signal.status,
+                reason=signal.reason,
+                attempts=signal.attempts,
+                next_attempt_at=signal.due_at,
+                persona_type=triaged.persona,
+                plan=triaged.account.plan if triaged.account else None,
+                mrr=float(triaged.account.mrr) if triaged.account else None,
+                attributes_source=triaged.attributes_source if signal.triage else None,
+                brief_id=briefs.get(signal.brief_seq) if signal.brief_seq else None,
+                joined_to=leader.public_id if leader else None,
+                source=signal.source,
+                occurred_at=signal.occurred_at,
+                received_at=signal.received_at,
+                updated_at=signal.updated_at,
+            )
+        )
+    return summaries
+
+
+def _record(request: Request) -> Record:
+    record: Record = request.app.state.service.record
+    return record
+
+
+EventId = Annotated[
+    str, Path(description="Customer.io's id of the event (the newest, when kinds share one), or our id of the signal.")
+]
+
+
+@router.get("/signals", summary="Signals, newest first", responses=documented(400, 401, 422))
+async def read_signals(
+    request: Request,
+    status: Annotated[Status | None, Query(description="Only those that stand here.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> SignalPage:
+    """One page of signals, optionally of one status. Continue with the `cursor` of the answer."""
+    async with _record(request).read() as connection:
+        found = await list_signals(connection, status=status, before=read_cursor(cursor), limit=limit + 1)
+        items = await _summaries(connection, found[:limit])
+    return SignalPage(items=items, cursor=cursor_of(found[limit - 1].seq) if len(found) > limit else None)
+
+
+@router.get("/signals/{event_id:path}", summary="What became of one signal", responses=documented(401, 404))
+async def read_signal(request: Request, event_id: EventId) -> SignalDetail:
+    """One signal with its facts, its history and the deliveries of its brief."""
+    async with _record(request).read() as connection:
+        signal = await find_signal(connection, event_id)
+        if signal is None:
+            raise HTTPException(404, "nothing is known of this event")
+        [summary] = await _summaries(connection, [signal])
+        steps = await history(connection, signal)
+        deliveries = await deliveries_of(connection, signal.brief_seq) if signal.brief_seq else []
+    return SignalDetail(
+        **summary.model_dump(),
+        facts=signal.facts,
+        history=[HistoryStep(at=s.at, status=s.status, reason=s.reason, attempt=s.attempt) for s in steps],
+        deliveries=[
+            DeliveryState(
+                sink=d.sink,
+                status=d.status,
+                attempts=d.attempts,
+                reason=d.reason,
+                due_at=d.due_at,
+                updated_at=d.updated_at,
+            )
+            for d in deliveries
+        ],
+    )
+
+
+def _answer(signal: Signal, replayed: Replayed) -> ReplayAnswer:
+    return ReplayAnswer(id=signal.signal_id, event_id=signal.public_id, status=replayed.status, effect=replayed.effect)
+
+
+@router.post(
+    "/signals/replay",
+    status_code=202,
+    summary="Start the work on several signals again",
+    responses=documented(401, 422, 503),
+)
+async def replay_signals(request: Request, wanted: Annotated[ReplayRequest, Body()]) -> ReplayAnswers:
+    """Replay signals by their ids, or all of one status (at most 1,000 a call; call again for the rest)."""
+    service = request.app.state.service
+    found: list[Signal] = []
+    unknown: list[str] = []
+    async with _record(request).read() as connection:
+        for event_id in wanted.event_ids:
+            signal = await find_signal(connection, event_id)
+            if signal is None:
+                unknown.append(event_id)
+            else:
+                found.append(signal)
+        if wanted.status is not None:
+            found += await signals_with_status(connection, wanted.status, after=0, limit=MOST_REPLAYS)
+    answers = [_answer(signal, await service.replay(signal, force=wanted.force)) for signal in found]
+    return ReplayAnswers(replayed=answers, unknown=unknown)
+
+
+@router.post(
+    "/signals/{event_id:path}/replay",
+    status_code=202,
+    summary="Start the work on a signal again",
+    responses=documented(401, 404, 503),
+)
+async def replay_signal(
+    request: Request,
+    event_id: EventId,
+    force: Annotated[bool, Query(description="Research anew even where a brief is there already.")] = False,
+) -> ReplayAnswer:
+    """Take a dead letter, a skipped or a quarantined signal up again. Replaying twice does what once does."""
+    async with _record(request).read() as connection:
+        signal = await find_signal(connection, event_id)
+    if signal is None:
+        raise HTTPException(404, "nothing is known of this event")
+    return _answer(signal, await request.app.state.service.replay(signal, force=force))

@@ -1,0 +1,162 @@
+"""The composition root: the one place where real parts are wired together.
+
+Read top to bottom: the service's parts are opened in the order in which an event meets them, then the HTTP
+application is put together as a list of routers around them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from churn_radar import __version__
+from churn_radar.api import briefs, errors, events, health, openapi, signals
+from churn_radar.customerio.client import CustomerioClient
+from churn_radar.intake import door as intake_door
+from churn_radar.intake.door import Door
+from churn_radar.research.mave import MaveClient
+from churn_radar.settings import Environment, Settings
+from churn_radar.sinks.protocol import Sink, create_sinks
+from churn_radar.store.arrivals import Accepted
+from churn_radar.store.record import Record, open_record
+from churn_radar.store.signals import Signal
+from churn_radar.work.replay import Replayed, replay
+from churn_radar.work.steps import utc_now
+from churn_radar.work.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Service:
+    """The parts of one running process."""
+
+    settings: Settings
+    record: Record
+    door: Door
+    worker: Worker | None
+    now: Callable[[], datetime] = utc_now
+    _checked: float = field(default=0.0, repr=False)
+    _checking: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+
+    @property
+    def api_keys(self) -> tuple[bytes, ...]:
+        """The keys that may read."""
+        return tuple(key.get_secret_value().encode() for key in self.settings.api_keys)
+
+    async def check_record(self) -> None:
+        """Prove that the record commits, at most once a second: anyone may ask. Raises RecordUnavailable."""
+        async with self._checking:
+            if time.monotonic() - self._checked > 1:
+                await self.record.check()
+                self._checked = time.monotonic()
+
+    async def replay(self, signal: Signal, *, force: bool = False) -> Replayed:
+        """Start the work on a stored signal again; raises RecordUnavailable."""
+        replayed = await self.record.write(
+            lambda connection: replay(
+                connection, signal, alert_events=self.settings.alert_events, now=self.now(), force=force
+            )
+        )
+        if self.worker is not None:
+            await self.worker.enqueue(replayed.tasks)
+        return replayed
+
+
+@asynccontextmanager
+async def running_service(
+    settings: Settings, *, with_worker: bool = True, sinks: Sequence[Sink] | None = None
+) -> AsyncIterator[Service]:
+    """Open every part, run the work, and close everything in reverse order.
+
+    Raises SettingsError or StartError when a part cannot be opened; nothing is left half open.
+    """
+    async with AsyncExitStack() as stack:
+        worker: Worker | None = None
+
+        def on_accepted(accepted: Sequence[Accepted]) -> None:
+            if worker is not None:
+                worker.accepted(accepted)
+
+        chosen = list(sinks) if sinks is not None else create_sinks(settings)
+        record = await stack.enter_async_context(
+            open_record(
+                settings.database_url,
+                on_accepted=on_accepted,
+                commit_timeout_seconds=settings.commit_timeout_seconds,
+                max_waiting=settings.max_waiting_requests,
+            )
+        )
+        door = Door(
+            record.accept_soon,
+            secrets=[secret.get_secret_value().encode() for secret in settings.cio_webhook_secret],
+            alert_events=settings.alert_events,
+            max_body_bytes=settings.max_body_bytes,
+        )
+        if with_worker:
+            customerio = CustomerioClient.create(settings)
+            stack.push_async_callback(customerio.aclose)
+            mave = MaveClient.create(settings)
+            stack.push_async_callback(mave.aclose)
+            worker = Worker(settings, record, customerio=customerio, mave=mave, sinks=chosen)
+            await worker.start()
+            stack.push_async_callback(_stop_worker, worker, settings)
+        log.info("service.started", version=__version__, environment=settings.environment.value, worker=with_worker)
+        yield Service(settings, record, door, worker)
+    log.info("service.stopped")
+
+
+async def _stop_worker(worker: Worker, settings: Settings) -> None:
+    finished = await worker.stop(timedelta(seconds=settings.shutdown_grace_seconds))
+    if not finished:
+        log.warning("work.interrupted", hint="calls under way were cut off; they are made again at the next start")
+
+
+class Front:
+    """What uvicorn serves: the door for its one path, before any middleware; FastAPI for everything else."""
+
+    def __init__(self, app: FastAPI, door: Door) -> None:
+        self.app = app
+        self._rest: ASGIApp = app
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Dispatch one connection."""
+        if scope["type"] == "http" and scope["path"] == intake_door.PATH:
+            await self._door(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+
+def create_app(service: Service) -> Front:
+    """The whole HTTP application around a running service."""
+    settings = service.settings
+    make = FastAPIOffline if settings.docs_enabled else FastAPI
+    app: FastAPI = make(
+        title="churn_radar",
+        version=__version__,
+        description=openapi.DESCRIPTION,
+        docs_url="/docs" if settings.docs_enabled else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs_enabled else None,
+        swagger_ui_parameters={"persistAuthorization": True, "tryItOutEnabled": True},
+    )
+    app.state.service = service
+    for room in (events, briefs, signals, health):
+        app.include_router(room.router)
+    errors.install(app)
+    openapi.install(app)
+    if settings.environment is Environment.DEVELOPMENT:
+        # Without keys, a web page that rebinds its own name to 127.0.0.1 could read everything.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "testserver"])
+    return Front(app, service.door)

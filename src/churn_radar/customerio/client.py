@@ -1,0 +1,190 @@
+"""Looks customers up in Customer.io's App API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Self
+from urllib.parse import quote
+
+import httpx
+
+from churn_radar.customerio.profile import read_profile
+from churn_radar.errors import GiveUp
+from churn_radar.settings import Settings
+from churn_radar.triage.customer import CustomerRef, IdType, Profile
+from churn_radar.upstream import (
+    DEADLINE_MARGIN_SECONDS,
+    Answer,
+    Pace,
+    RateSeen,
+    Sleep,
+    Upstream,
+    create_http,
+    per_second,
+)
+
+SERVICE = "customerio"
+KEY_NAME = "CIO_APP_KEY"
+MOST_IDS = 100
+MOST_BYTES = 5 * 1024 * 1024
+# The App API documents no such limit; at 10 calls a second this many are under way only when it has become slow.
+CONCURRENCY = 20
+_BAD_REQUEST, _NOT_FOUND = 400, 404
+
+
+class CustomerioClient:
+    """The App API, as far as this service needs it: attributes of one customer, or of up to a hundred.
+
+    Every method raises RetryLater, GiveUp or OperatorMustAct, as in `churn_radar.errors`.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        *,
+        pace: Pace,
+        attempts: int,
+        sleep: Sleep = asyncio.sleep,
+        deadline_margin_seconds: float = DEADLINE_MARGIN_SECONDS,
+    ) -> None:
+        self._upstream = Upstream(
+            SERVICE,
+            http,
+            key_name=KEY_NAME,
+            pace=pace,
+            attempts=attempts,
+            concurrency=CONCURRENCY,
+            max_bytes=MOST_BYTES,
+            sleep=sleep,
+            deadline_margin_seconds=deadline_margin_seconds,
+        )
+
+    @classmethod
+    def create(cls, settings: Settings, *, pace: Pace | None = None) -> Self:
+        """The client that the settings describe; `pace` in place of its own when the limit is shared wider."""
+        http = create_http(
+            settings.app_api_url,
+            key=settings.cio_app_key,
+            key_name=KEY_NAME,
+            read_seconds=settings.cio_timeout_seconds,
+            connections=CONCURRENCY,
+        )
+        own = per_second(settings.cio_requests_per_second)
+        return cls(http, pace=pace or own, attempts=settings.in_call_attempts)
+
+    @property
+    def rate(self) -> RateSeen | None:
+        """What the last answer with rate headers said of the calls that are left."""
+        return self._upstream.rate
+
+    async def look_up(self, ref: CustomerRef) -> Profile | None:
+        """The customer that `ref` names, by each of its identifiers in turn; None when none is known any more.
+
+        A deleted customer is None. A merged one comes back with the identifiers of the one merged into.
+        """
+        for id_type, value in _identifiers(ref):
+            profile = await self._look_up(id_type, value)
+            if profile is not None:
+                return _named(profile, ref)
+        return None
+
+    async def look_up_many(self, id_type: IdType, ids: Sequence[str]) -> dict[str, Profile]:
+        """Up to 100 customers in one call, keyed by the ids as asked; those that do not exist are left out.
+
+        A merged customer comes back under another id: it is given to the asked id when just one of each is left
+        over, and otherwise left out; `look_up` finds it. Raises ValueError for more than 100 ids.
+        """
+        asked = [value for value in dict.fromkeys(ids) if _can_exist(value)]
+        if len(asked) > MOST_IDS:
+            raise ValueError(f"the App API takes at most {MOST_IDS} ids in a call, not {len(asked)}")
+        if not asked:
+            return {}
+
+        def read(answer: Answer) -> dict[str, Profile]:
+            if answer.status == _BAD_REQUEST:
+                return {}
+            match answer.payload:
+                case {"customers": [*entries]}:
+                    profiles = [profile for entry in entries if (profile := read_profile(entry))]
+                    return _by_asked_id(id_type, asked, profiles)
+                case _:
+                    raise self._upstream.no_sense("the answer holds no list of customers")
+
+        return await self._upstream.call(
+            "POST",
+            "customers/attributes",
+            read,
+            params={"id_type": id_type.value},
+            body={"ids": asked},
+            sent=asked,
+            also=_mail_is_no_identifier(id_type),
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections; calls under way fail."""
+        await self._upstream.http.aclose()
+
+    async def _look_up(self, id_type: IdType, value: str) -> Profile | None:
+        if not _can_exist(value):
+            return None
+        if value in {".", ".."}:
+            # RFC 3986 lets every proxy on the way resolve these as path steps, percent-encoded or not.
+            return (await self.look_up_many(id_type, [value])).get(value)
+
+        def read(answer: Answer) -> Profile | None:
+            if answer.status == _NOT_FOUND and answer.is_page:
+                # A web server's page, not the API's answer: taken as "no such customer" it would empty the feed.
+                message = "the App API's address answers with a web page: see CHURN_RADAR_CIO_APP_URL"
+                raise GiveUp(SERVICE, message, status=_NOT_FOUND)
+            if answer.status in (_NOT_FOUND, _BAD_REQUEST):
+                return None
+            profile = read_profile(answer.payload)
+            if profile is None:
+                raise self._upstream.no_sense("the answer holds no customer")
+            return profile
+
+        return await self._upstream.call(
+            "GET",
+            f"customers/{quote(value, safe='')}/attributes",
+            read,
+            params={"id_type": id_type.value},
+            sent=[value],
+            also={_NOT_FOUND, *_mail_is_no_identifier(id_type)},
+        )
+
+
+def _identifiers(ref: CustomerRef) -> list[tuple[IdType, str]]:
+    named = ((IdType.ID, ref.id), (IdType.CIO_ID, ref.cio_id), (IdType.EMAIL, ref.email))
+    return [(id_type, value) for id_type, value in named if value]
+
+
+def _can_exist(value: str) -> bool:
+    """False for a blank, and for half of a surrogate pair, which no UTF-8 can hold: no customer has such an id."""
+    return bool(value.strip()) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _mail_is_no_identifier(id_type: IdType) -> set[int]:
+    # Documented: 400 to id_type=email where the workspace does not identify people by mail address.
+    return {_BAD_REQUEST} if id_type is IdType.EMAIL else set()
+
+
+def _named(profile: Profile, ref: CustomerRef) -> Profile:
+    return replace(profile, ref=ref) if profile.ref == CustomerRef() else profile
+
+
+def _by_asked_id(id_type: IdType, asked: Sequence[str], profiles: Sequence[Profile]) -> dict[str, Profile]:
+    """Give each answer to the id that asked for it; one left over belongs to the one id without an answer."""
+
+    def fold(value: str | None) -> str | None:
+        return value.lower() if value and id_type is IdType.EMAIL else value
+
+    answers = {fold(getattr(profile.ref, id_type.value)): profile for profile in profiles}
+    found = {value: answers[fold(value)] for value in asked if fold(value) in answers}
+    missing = [value for value in asked if value not in found]
+    wanted = {fold(value) for value in asked}
+    left_over = [profile for name, profile in answers.items() if name not in wanted]
+    if len(missing) == len(left_over) == 1:
+        found[missing[0]] = _named(left_over[0], CustomerRef(**{id_type.value: missing[0]}))
+    return found

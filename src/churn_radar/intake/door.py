@@ -1,0 +1,219 @@
+"""The door: `POST /webhooks/customerio`, as a plain ASGI handler.
+
+It answers by one table (README, "What the door answers"). The reasons behind the table: Customer.io waits four
+seconds, then retries for seven days and holds back every later event of the webhook until the failed one
+succeeds; after most 4xx answers it waits a whole hour first. So whatever is genuine gets a 200, understood or
+not, and only what cannot be committed right now gets a 503.
+
+It is plain ASGI, not a FastAPI endpoint, because it is the one hot path: the raw bytes are needed for the
+signature anyway, and most traffic is opens and clicks that end here after one JSON parse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+
+from churn_radar import metrics
+from churn_radar.errors import NotUnderstood, RecordUnavailable
+from churn_radar.intake.events import NotASignal, may_be_signal, to_arrival, to_quarantine, understand
+from churn_radar.intake.payload import decode, read_event, read_name
+from churn_radar.intake.signature import Refusal, SignedBody, verify
+from churn_radar.problems import PROBLEM_JSON, problem_body
+from churn_radar.store.arrivals import Accepted, Arrival, Verdict
+
+log = structlog.get_logger(__name__)
+
+PATH = "/webhooks/customerio"
+BODY_TIMEOUT_SECONDS = 10.0
+
+Accept = Callable[[Arrival], "asyncio.Future[Accepted]"]
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class _SenderGone(Exception):
+    pass
+
+
+class Door:
+    """ASGI handler of the webhook route.
+
+    `accept` queues an arrival for the next commit and returns a future of its fate, or raises
+    RecordUnavailable. With no `secrets`, which only development allows, every body counts as signed.
+    """
+
+    def __init__(
+        self,
+        accept: Accept,
+        *,
+        secrets: Sequence[bytes],
+        alert_events: Collection[str],
+        max_body_bytes: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._accept = accept
+        self._secrets = tuple(secrets)
+        self._alert_events = frozenset(alert_events)
+        self._max_body_bytes = max_body_bytes
+        self._now = now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["method"] != "POST":
+            await _refuse(send, 405, "the webhook takes POST only", allow=b"POST")
+            return
+        signatures: list[bytes] = []
+        timestamps: list[bytes] = []
+        declared = 0
+        for name, value in scope["headers"]:
+            if name == b"x-cio-signature":
+                signatures.append(value)
+            elif name == b"x-cio-timestamp":
+                timestamps.append(value)
+            elif name == b"content-length":
+                declared = int(value)
+            elif name == b"content-type" and not _is_json(value):
+                await _refuse(send, 415, "the webhook takes application/json only")
+                return
+        try:
+            body = await self._body(receive, declared)
+        except _TooLarge:
+            await _refuse(send, 413, f"the body is larger than {self._max_body_bytes} bytes")
+            return
+        except TimeoutError:
+            await _refuse(send, 408, "the body did not arrive in time")
+            return
+        except _SenderGone:
+            return
+        signed = self._verify(body, signatures, timestamps)
+        if isinstance(signed, Refusal):
+            metrics.door("refused")
+            log.warning("door.refused", likely_cause=signed.value, bytes=len(body))
+            await _refuse(send, 401, "the signature is missing or wrong")
+            return
+        try:
+            accepted = await self._keep(signed)
+        except RecordUnavailable as error:
+            metrics.door("unavailable")
+            log.error("door.unavailable", cause=str(error))  # noqa: TRY400  the cause is told, a trace adds nothing
+            await _refuse(send, 503, "the event cannot be stored right now; send it again", retry_after=b"1")
+            return
+        metrics.door(accepted.verdict.value)
+        if accepted.verdict is not Verdict.IGNORED:
+            log.info("door.answered", verdict=accepted.verdict.value, event_id=accepted.public_id)
+        await _answer(send, accepted)
+
+    async def _body(self, receive: Receive, declared: int) -> bytes:
+        if declared > self._max_body_bytes:
+            raise _TooLarge
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            return self._limited(message.get("body", b""))
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            return await self._rest(message, receive)
+
+    async def _rest(self, message: Message, receive: Receive) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            if message["type"] == "http.disconnect":
+                raise _SenderGone
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > self._max_body_bytes:
+                raise _TooLarge
+            chunks.append(chunk)
+            if not message.get("more_body"):
+                return b"".join(chunks)
+            message = await receive()
+
+    def _limited(self, body: bytes) -> bytes:
+        if len(body) > self._max_body_bytes:
+            raise _TooLarge
+        return body
+
+    def _verify(self, body: bytes, signatures: Sequence[bytes], timestamps: Sequence[bytes]) -> SignedBody | Refusal:
+        if not self._secrets:
+            return SignedBody(body)
+        return verify(
+            body,
+            signatures=signatures,
+            timestamps=timestamps,
+            secrets=self._secrets,
+            now=self._now().timestamp(),
+        )
+
+    async def _keep(self, signed: SignedBody) -> Accepted:
+        """Decide, and commit what is worth keeping. Raises RecordUnavailable."""
+        decoded: dict[str, Any] | None = None
+        try:
+            decoded = decode(signed.body)
+            if not may_be_signal(read_name(decoded), self._alert_events):
+                return Accepted(Verdict.IGNORED, _event_id(decoded))
+            event = understand(read_event(decoded), self._alert_events)
+        except NotUnderstood as error:
+            log.warning("door.not_understood", reason=error.reason, bytes=len(signed.body))
+            return await self._accept(
+                to_quarantine(
+                    signed.body,
+                    error.reason,
+                    received_at=self._now(),
+                    event_id=_event_id(decoded) if decoded else None,
+                )
+            )
+        if isinstance(event, NotASignal):
+            return Accepted(Verdict.IGNORED, event.event_id)
+        return await self._accept(to_arrival(event, received_at=self._now(), source="webhook"))
+
+
+def _is_json(content_type: bytes) -> bool:
+    kind = content_type.split(b";", 1)[0].strip().lower()
+    return kind in (b"application/json", b"") or (kind.startswith(b"application/") and kind.endswith(b"+json"))
+
+
+def _event_id(decoded: dict[str, Any]) -> str | None:
+    """Customer.io's id of a body that was not read further, when it is a usable one."""
+    value = decoded.get("event_id")
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return value.strip() or None if isinstance(value, str) and len(value) <= 512 and "\0" not in value else None
+
+
+async def _answer(send: Send, accepted: Accepted) -> None:
+    body = orjson.dumps({"status": accepted.verdict.value, "event_id": accepted.public_id})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(body)),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse(
+    send: Send, status: int, detail: str, *, allow: bytes | None = None, retry_after: bytes | None = None
+) -> None:
+    body = problem_body(status, detail)
+    headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", b"%d" % len(body))]
+    if allow:
+        headers.append((b"allow", allow))
+    if retry_after:
+        headers.append((b"retry-after", retry_after))
+    if status in (408, 413):
+        # The rest of the body is not read; the connection cannot be used again.
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

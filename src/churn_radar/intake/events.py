@@ -1,0 +1,162 @@
+"""From a decoded body to a decision: a churn event, or nothing for us. Pure.
+
+The same event gives the same churn event, with the same permanent key, whichever form it came in: `metric` or
+`event_type`, prefixed or not, the customer's id here or there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from churn_radar.errors import NotUnderstood
+from churn_radar.intake.payload import Event, Identifiers
+from churn_radar.store.arrivals import Arrival
+from churn_radar.triage.customer import CustomerRef
+from churn_radar.triage.kinds import PREFERENCES_CHANGED, UNSUBSCRIBED, event_kind, is_known_object_type
+from churn_radar.triage.preferences import PreferenceChange, read_preferences
+
+_NO_NAMES = Identifiers()
+
+# Particulars worth keeping with a signal: enough to find the message again, nothing of its body.
+_FACTS = (
+    "delivery_id",
+    "action_id",
+    "campaign_id",
+    "broadcast_id",
+    "newsletter_id",
+    "transactional_message_id",
+    "trigger_id",
+    "trigger_event_id",
+    "template_id",
+    "subject",
+    "failure_message",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChurnEvent:
+    """A genuine churn event: what happened, to whom, when, and the key it is known by for good."""
+
+    key: str
+    event_id: str | None
+    kind: str
+    metric: str
+    object_type: str | None
+    customer: CustomerRef
+    occurred_at: datetime | None
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NotASignal:
+    """A genuine event that says nothing about churn."""
+
+    event_id: str | None
+
+
+def may_be_signal(name: str, alert_events: Collection[str]) -> bool:
+    """Whether an event of this name can be a churn signal at all; cheap, asked of all traffic."""
+    kind = event_kind(name)
+    return kind in alert_events or (kind == PREFERENCES_CHANGED and UNSUBSCRIBED in alert_events)
+
+
+def understand(event: Event, alert_events: Collection[str]) -> ChurnEvent | NotASignal:
+    """Decide what an event means.
+
+    Raises NotUnderstood for a churn event that names no customer, or whose preference switches cannot be
+    read: better kept for a person to look at than guessed or dropped.
+    """
+    name = event.metric or event.event_type
+    if name is None:
+        raise NotUnderstood("neither metric nor event_type names the event")
+    if not may_be_signal(name, alert_events) or not is_known_object_type(event.object_type):
+        return NotASignal(event.event_id)
+    kind = event_kind(name)
+    if kind == PREFERENCES_CHANGED:
+        content = event.data.content if event.data else None
+        if read_preferences(content) is PreferenceChange.PARTLY_ON:
+            return NotASignal(event.event_id)
+        kind = UNSUBSCRIBED
+    customer = _customer(event)
+    facts = {name: value for name in _FACTS if event.data and (value := getattr(event.data, name)) is not None}
+    return ChurnEvent(
+        key=_key(event, kind, customer),
+        event_id=event.event_id,
+        kind=kind,
+        metric=name,
+        object_type=event.object_type,
+        customer=customer,
+        occurred_at=event.timestamp,
+        facts=facts,
+    )
+
+
+def _customer(event: Event) -> CustomerRef:
+    """Who the event is about: `data` first (current form), then the top level (older and hand-made events)."""
+    data = event.data
+    inner = (data and data.identifiers) or _NO_NAMES
+    outer = event.identifiers or _NO_NAMES
+    customer_id = (data and data.customer_id) or inner.id or event.customer_id or outer.id
+    cio_id = inner.cio_id or outer.cio_id
+    email = inner.email or outer.email or (data and data.email_address)
+    if not (customer_id or cio_id or email) and data and data.recipient and "@" in data.recipient:
+        # Only when nothing else names the customer: a message may go to another address than theirs.
+        email = data.recipient
+    if not (customer_id or cio_id or email):
+        raise NotUnderstood("the event names no customer")
+    return CustomerRef(customer_id or None, cio_id, email or None)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def _key(event: Event, kind: str, customer: CustomerRef) -> str:
+    """The permanent key: event id, kind and customer together, since sample events reuse an id across kinds.
+
+    Without an event id the facts of the event are its identity, so a byte-identical retry is still known.
+    """
+    if event.event_id:
+        return _digest("id", event.event_id, kind, customer.key)
+    facts = event.data.model_dump(exclude={"customer_id", "identifiers"}) if event.data else {}
+    moment = event.timestamp.timestamp() if event.timestamp else None
+    return _digest("facts", kind, customer.key, moment, {k: v for k, v in facts.items() if v is not None})
+
+
+def to_arrival(event: ChurnEvent, *, received_at: datetime, source: str, force_salt: str | None = None) -> Arrival:
+    """A churn event as the record keeps it; with a `force_salt`, as an event of its own, never a duplicate."""
+    key = event.key if force_salt is None else _digest("forced", event.key, force_salt)
+    return Arrival(
+        event_key=key,
+        signal_id=f"sig_{key}",
+        received_at=received_at,
+        source=source,
+        event_id=event.event_id,
+        kind=event.kind,
+        metric=event.metric,
+        object_type=event.object_type,
+        customer=event.customer,
+        occurred_at=event.occurred_at,
+        facts=event.facts,
+        forced=force_salt is not None,
+    )
+
+
+def to_quarantine(body: bytes, reason: str, *, received_at: datetime, event_id: str | None) -> Arrival:
+    """A genuine body that was not understood, as the record keeps it: every byte, once."""
+    key = hashlib.sha256(b"quarantine\0" + body).hexdigest()[:32]
+    return Arrival(
+        event_key=f"q{key}",
+        signal_id=f"qua_{key}",
+        received_at=received_at,
+        source="webhook",
+        event_id=event_id,
+        reason=reason,
+        body=body,
+    )

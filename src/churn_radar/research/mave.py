@@ -1,0 +1,192 @@
+"""Asks Mave, Mavera's research agent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import httpx
+
+from churn_radar.errors import RetryLater, UpstreamError
+from churn_radar.research.answer import is_clarifying_question
+from churn_radar.research.prompt import CLARIFICATION_REPLY
+from churn_radar.settings import Settings
+from churn_radar.upstream import (
+    DEADLINE_MARGIN_SECONDS,
+    Answer,
+    Pace,
+    RateSeen,
+    Sleep,
+    Upstream,
+    create_http,
+    per_minute,
+)
+
+SERVICE = "mavera"
+KEY_NAME = "MAVERA_API_KEY"
+MOST_BYTES = 10 * 1024 * 1024
+# Documented: at most so many `/mave/chat` requests under way for one key.
+CONCURRENCY = 10
+_READ = frozenset({"id", "thread_id", "content", "sources", "validation"})
+
+
+@dataclass(frozen=True, slots=True)
+class MaveAnswer:
+    """What Mave said. Only `content` is sure to be there; `sources` and `validation` are claims, as they came.
+
+    `credits_used` is 0 when the answer does not tell. `extra` holds every other key of the answer. `clarified`
+    marks an answer that came only after Mave's own question was answered; its credits are those of both.
+    """
+
+    content: str
+    sources: object = ()
+    validation: Mapping[str, object] = field(default_factory=dict)
+    credits_used: int = 0
+    thread_id: str | None = None
+    message_id: str | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+    clarified: bool = False
+
+
+def read_answer(payload: object) -> MaveAnswer | None:
+    """Read the documented `mave_message`; None when it holds no content, and so no brief."""
+    match payload:
+        case {"content": str(content), **rest} if content.strip():
+            validation = rest.get("validation")
+            return MaveAnswer(
+                content=content,
+                sources=rest.get("sources") or (),
+                validation=validation if isinstance(validation, Mapping) else {},
+                credits_used=credits_of(payload),
+                thread_id=_name(rest.get("thread_id")),
+                message_id=_name(rest.get("id")),
+                extra={str(key): value for key, value in rest.items() if key not in _READ},
+            )
+        case _:
+            return None
+
+
+def credits_of(payload: object) -> int:
+    """The credits that an answer says it cost; 0 when it does not say."""
+    match payload:
+        case {"usage": {"credits_used": bool()}}:
+            return 0
+        case {"usage": {"credits_used": int() | float() as credits_used}} if credits_used > 0:
+            return round(credits_used)
+        case _:
+            return 0
+
+
+class MaveClient:
+    """Mavera's `POST /mave/chat`. Every method raises RetryLater, GiveUp or OperatorMustAct.
+
+    No idempotency key is documented, so a call whose answer is lost may have been charged: it is repeated here
+    at most once, never after a timeout, and counted in `charged_unknown`.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        *,
+        pace: Pace,
+        attempts: int,
+        workspace_id: str | None = None,
+        concurrency: int = CONCURRENCY,
+        sleep: Sleep = asyncio.sleep,
+        deadline_margin_seconds: float = DEADLINE_MARGIN_SECONDS,
+    ) -> None:
+        self.credits_lost = 0
+        self._workspace = {} if workspace_id is None else {"workspace_id": workspace_id}
+        self._upstream = Upstream(
+            SERVICE,
+            http,
+            key_name=KEY_NAME,
+            pace=pace,
+            attempts=attempts,
+            concurrency=concurrency,
+            max_bytes=MOST_BYTES,
+            charges=True,
+            sleep=sleep,
+            deadline_margin_seconds=deadline_margin_seconds,
+        )
+
+    @classmethod
+    def create(cls, settings: Settings, *, pace: Pace | None = None) -> Self:
+        """The client that the settings describe; `pace` in place of its own when the limit is shared wider."""
+        http = create_http(
+            settings.mavera_url,
+            key=settings.mavera_api_key,
+            key_name=KEY_NAME,
+            read_seconds=settings.mavera_timeout_seconds,
+            connections=settings.mavera_concurrency,
+        )
+        return cls(
+            http,
+            pace=pace or per_minute(settings.mavera_requests_per_minute),
+            attempts=settings.in_call_attempts,
+            workspace_id=settings.mavera_workspace_id,
+            concurrency=settings.mavera_concurrency,
+        )
+
+    @property
+    def rate(self) -> RateSeen | None:
+        """What the last answer with rate headers said of the calls that are left."""
+        return self._upstream.rate
+
+    @property
+    def charged_unknown(self) -> int:
+        """How many calls so far went out without a readable answer, and may have been charged."""
+        return self._upstream.unanswered
+
+    async def ask(self, message: str) -> MaveAnswer:
+        """Have `message` researched, in a new thread.
+
+        Documented: Mave may ask a clarifying question in place of the research. It is answered once, in its
+        thread, and what comes then is taken. Credits spent on a question without research are added to
+        `credits_lost`.
+        """
+        first = await self._say({"message": message})
+        if not is_clarifying_question(first.content):
+            return first
+        try:
+            if first.thread_id is None:
+                raise RetryLater(SERVICE, "Mave asked a question, and named no thread to answer it in", status=200)
+            second = await self.follow_up(CLARIFICATION_REPLY, first.thread_id)
+        except UpstreamError:
+            self.credits_lost += first.credits_used
+            raise
+        return replace(second, clarified=True, credits_used=first.credits_used + second.credits_used)
+
+    async def follow_up(self, message: str, thread_id: str) -> MaveAnswer:
+        """Say `message` in a thread that exists; the answer's thread is that one unless it names another."""
+        answer = await self._say({"message": message, "thread_id": thread_id})
+        return answer if answer.thread_id else replace(answer, thread_id=thread_id)
+
+    async def aclose(self) -> None:
+        """Close the connections; calls under way fail."""
+        await self._upstream.http.aclose()
+
+    async def _say(self, body: Mapping[str, str]) -> MaveAnswer:
+        def read(answer: Answer) -> MaveAnswer:
+            said = read_answer(answer.payload)
+            if said is None:
+                self.credits_lost += credits_of(answer.payload)
+                raise self._upstream.no_sense("answer has no content")
+            return said
+
+        return await self._upstream.call(
+            "POST",
+            "mave/chat",
+            read,
+            body={**body, **self._workspace, "stream": False},
+            sent=list(body.values()),
+        )
+
+
+def _name(value: object) -> str | None:
+    """An identifier as text; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    return str(value).strip() or None

@@ -1,0 +1,98 @@
+"""Serving HTTP: a bound socket, a uvicorn server, and a stop that lets what is under way finish."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from churn_radar.app import create_app, running_service
+from churn_radar.errors import StartError
+from churn_radar.settings import Environment, Settings
+
+log = structlog.get_logger(__name__)
+
+BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 75
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises StartError with one line that says what to do."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except (OSError, UnicodeError) as error:
+        listener.close()
+        cause = getattr(error, "strerror", None) or str(error)
+        raise StartError(
+            f"cannot listen on {host} port {port}: {cause}; stop what uses it, or set CHURN_RADAR_HOST or "
+            "CHURN_RADAR_PORT"
+        ) from None
+    return listener
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to whoever runs it, so that a stop can end with exit code 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def server_for(app: ASGIApp) -> Server:
+    """The server as the service runs it: uvloop and httptools where they are, no access log (paths name people)."""
+    return Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=5,
+        )
+    )
+
+
+async def serve(settings: Settings, *, with_worker: bool = True) -> None:
+    """Run the service until SIGTERM or SIGINT: stop accepting, let running work finish within the grace, return.
+
+    Raises SettingsError or StartError when it cannot start.
+    """
+    with contextlib.closing(bind(settings.bind_host, settings.port)) as listener:
+        async with running_service(settings, with_worker=with_worker) as service:
+            server = server_for(create_app(service))
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, _stop, server)
+            host, port = listener.getsockname()[:2]
+            if settings.environment is Environment.DEVELOPMENT:
+                _warn_of_development(settings)
+            log.info("service.listening", url=f"http://{host}:{port}", docs=settings.docs_enabled)
+            await server.serve(sockets=[listener])
+
+
+def _stop(server: Server) -> None:
+    log.info("service.stopping")
+    server.should_exit = True
+
+
+def _warn_of_development(settings: Settings) -> None:
+    open_doors = []
+    if not settings.cio_webhook_secret:
+        open_doors.append("UNSIGNED webhooks are accepted (no CIO_WEBHOOK_SECRET)")
+    if not settings.api_keys:
+        open_doors.append("everybody on this machine may read briefs (no CHURN_RADAR_API_KEYS)")
+    log.warning("service.development_mode", loopback_only=True, open_doors=open_doors or "none")

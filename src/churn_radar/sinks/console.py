@@ -1,0 +1,54 @@
+"""The console: each brief as an alert block on standard output."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TextIO
+
+from churn_radar.research.brief import Brief
+from churn_radar.sinks.alert import alert_block
+from churn_radar.sinks.protocol import SinkOptions
+from churn_radar.triage.money import format_money
+
+
+@dataclass(frozen=True)
+class ConsoleSink:
+    """Prints the alert block; see `churn_radar.sinks.alert` for its exact form."""
+
+    name: str
+    brief_characters: int
+    stream: TextIO | None = None
+
+    async def deliver(self, brief: Brief) -> None:
+        """Print one block, whole, never interleaved with another's lines."""
+        block = render(brief, self.brief_characters)
+        # A blocked pipe must not stop the event loop.
+        await asyncio.to_thread(self._print, block)
+
+    def _print(self, block: str) -> None:
+        stream = self.stream or sys.stdout
+        stream.write(block + "\n")
+        stream.flush()
+
+
+def render(brief: Brief, brief_characters: int) -> str:
+    """A brief as its alert block."""
+    return alert_block(
+        event=brief.event_type,
+        email=brief.email or brief.customer_id,
+        persona=brief.persona_type,
+        mrr=format_money(Decimal(str(brief.mrr)), brief.currency),
+        tenure=f"{brief.tenure_days}d" if brief.tenure_days is not None else "N/A",
+        plan=brief.plan,
+        brief=brief.research_brief,
+        source_count=len(brief.sources),
+        brief_characters=brief_characters,
+    )
+
+
+def create(options: SinkOptions) -> ConsoleSink:
+    """The factory behind `console`."""
+    return ConsoleSink(options.name, options.settings.alert_brief_characters)

@@ -1,0 +1,66 @@
+"""A file of JSON lines: one brief a line, appended and synced to disk, rotated by size."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from churn_radar.errors import SettingsError
+from churn_radar.research.brief import Brief
+from churn_radar.sinks.protocol import SinkOptions
+
+
+@dataclass(frozen=True)
+class JsonlSink:
+    """Appends to `path`; when the next line would pass `max_bytes` the file gets a dated name first."""
+
+    name: str
+    path: Path
+    max_bytes: int
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+
+    async def deliver(self, brief: Brief) -> None:
+        """Append one line; returns when it is on disk. Raises OSError."""
+        line = orjson.dumps(brief.as_record()) + b"\n"
+        async with self._lock:
+            await asyncio.to_thread(self._append, line)
+
+    def _append(self, line: bytes) -> None:
+        if self.path.exists() and self.path.stat().st_size + len(line) > self.max_bytes:
+            self.path.rename(self._dated_name())
+        # Private: briefs name customers.
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and not self._ends_a_line(size):
+                line = b"\n" + line  # a crash cut the last line short; keep it apart
+            view = memoryview(line)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _ends_a_line(self, size: int) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(size - 1)
+            return file.read(1) == b"\n"
+
+    def _dated_name(self) -> Path:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        return self.path.with_name(f"{self.path.stem}-{stamp}{self.path.suffix}")
+
+
+def create(options: SinkOptions) -> JsonlSink:
+    """The factory behind `jsonl` and `jsonl:PATH`; the folder must exist."""
+    path = Path(options.target) if options.target else options.settings.jsonl_path
+    if not path.parent.is_dir():
+        raise SettingsError(
+            [f"CHURN_RADAR_SINKS: the folder of {str(path)!r} does not exist; create it (example: jsonl:briefs.jsonl)"]
+        )
+    return JsonlSink(options.name, path, options.settings.jsonl_max_bytes)

@@ -1,0 +1,125 @@
+"""Briefs: kept once, read by customer, by id or newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import RowMapping, func, insert, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from churn_radar.research.brief import Brief
+from churn_radar.store.tables import briefs, signals
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBrief:
+    """A brief and its row number."""
+
+    seq: int
+    brief: Brief
+
+
+async def _stored(connection: AsyncConnection, rows: Sequence[RowMapping]) -> list[StoredBrief]:
+    """Rows as briefs; the events that share each are read from the signals, so late joiners show too."""
+    if not rows:
+        return []
+    shared: dict[int, list[str]] = {row["seq"]: [] for row in rows}
+    events = await connection.execute(
+        select(signals.c.brief_seq, signals.c.event_id, signals.c.signal_id)
+        .where(signals.c.brief_seq.in_(shared))
+        .order_by(signals.c.seq)
+    )
+    for brief_seq, event_id, signal_id in events:
+        shared[brief_seq].append(event_id or signal_id)
+    return [StoredBrief(row["seq"], _brief(row, shared[row["seq"]])) for row in rows]
+
+
+def _brief(row: RowMapping, event_ids: list[str]) -> Brief:
+    account = row["account"]
+    return Brief(
+        id=row["brief_id"],
+        customer_id=row["customer_id"],
+        cio_id=row["cio_id"],
+        email=row["email"],
+        event_type=row["event_type"],
+        event_ids=event_ids,
+        persona_type=row["persona_type"],
+        research_brief=row["research_brief"],
+        sections=row["sections"],
+        sources=row["sources"],
+        plan=row["plan"],
+        mrr=row["mrr"],
+        currency=row["currency"],
+        industry=account.get("industry"),
+        usage_tier=account.get("usage"),
+        tenure_days=account.get("tenure_days"),
+        last_active_at=account.get("last_active_at"),
+        confidence=row["confidence"],
+        hallucination_risk=row["hallucination_risk"],
+        unsupported_claims=row["unsupported_claims"],
+        credits_used=row["credits_used"],
+        mave_thread_id=row["mave_thread_id"],
+        clarified=row["clarified"],
+        attributes_source=row["attributes_source"],
+        attributes_seen_at=row["attributes_seen_at"],
+        notes=row["notes"],
+        signal_received_at=row["signal_received_at"],
+        created_at=row["created_at"],
+    )
+
+
+async def insert_brief(connection: AsyncConnection, values: dict[str, Any]) -> int:
+    """Keep a brief; returns its row number."""
+    inserted = await connection.execute(insert(briefs).values(**values).returning(briefs.c.seq))
+    return int(inserted.scalar_one())
+
+
+async def load_brief(connection: AsyncConnection, seq: int) -> StoredBrief | None:
+    """The brief of a row number."""
+    rows = (await connection.execute(select(briefs).where(briefs.c.seq == seq))).mappings().all()
+    return next(iter(await _stored(connection, rows)), None)
+
+
+async def list_briefs(
+    connection: AsyncConnection,
+    *,
+    customer_seqs: Sequence[int] | None = None,
+    before: int | None = None,
+    limit: int,
+) -> list[StoredBrief]:
+    """Briefs newest first, optionally of some customers only, from before a row number on."""
+    statement = select(briefs).order_by(briefs.c.seq.desc()).limit(limit)
+    if customer_seqs is not None:
+        statement = statement.where(or_(*(briefs.c.customer_seq == seq for seq in customer_seqs)))
+    if before is not None:
+        statement = statement.where(briefs.c.seq < before)
+    return await _stored(connection, (await connection.execute(statement)).mappings().all())
+
+
+async def recent_brief(
+    connection: AsyncConnection, customer_seq: int, *, now: datetime, cool_down: timedelta
+) -> int | None:
+    """The row number of the customer's newest brief, if it is younger than the cool-down."""
+    statement = (
+        select(briefs.c.seq, briefs.c.created_at)
+        .where(briefs.c.customer_seq == customer_seq)
+        .order_by(briefs.c.seq.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(statement)).first()
+    return int(row[0]) if row and row[1] > now - cool_down else None
+
+
+async def public_ids(connection: AsyncConnection, seqs: Sequence[int]) -> dict[int, str]:
+    """The public ids of briefs, by row number."""
+    rows = await connection.execute(select(briefs.c.seq, briefs.c.brief_id).where(briefs.c.seq.in_(seqs)))
+    return {row.seq: row.brief_id for row in rows}
+
+
+async def briefs_of_signal(connection: AsyncConnection, signal_seq: int) -> int:
+    """How many briefs a signal has led to: one, or more when somebody forced a replay."""
+    statement = select(func.count()).select_from(briefs).where(briefs.c.signal_seq == signal_seq)
+    return int((await connection.execute(statement)).scalar_one())

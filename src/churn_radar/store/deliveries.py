@@ -1,0 +1,119 @@
+"""Deliveries: one brief at one sink, each with its own fate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from churn_radar.store.tables import DeliveryStatus, deliveries
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One row of `deliveries`."""
+
+    seq: int
+    brief_seq: int
+    sink: str
+    status: DeliveryStatus
+    attempts: int
+    due_at: datetime | None
+    reason: str | None
+    updated_at: datetime
+
+
+_columns = (
+    deliveries.c.seq,
+    deliveries.c.brief_seq,
+    deliveries.c.sink,
+    deliveries.c.status,
+    deliveries.c.attempts,
+    deliveries.c.due_at,
+    deliveries.c.reason,
+    deliveries.c.updated_at,
+)
+
+
+def _delivery(row: Sequence[object]) -> Delivery:
+    seq, brief_seq, sink, status, *rest = row
+    return Delivery(seq, brief_seq, sink, DeliveryStatus(str(status)), *rest)  # type: ignore[arg-type]
+
+
+async def plan_deliveries(
+    connection: AsyncConnection, brief_seq: int, sinks: Sequence[str], now: datetime
+) -> list[int]:
+    """Owe a brief to each sink; returns the new rows' numbers."""
+    owed = [
+        {
+            "brief_seq": brief_seq,
+            "sink": sink,
+            "status": DeliveryStatus.PENDING,
+            "attempts": 0,
+            "updated_at": now,
+        }
+        for sink in sinks
+    ]
+    if not owed:
+        return []
+    rows = await connection.execute(insert(deliveries).returning(deliveries.c.seq), owed)
+    return [seq for (seq,) in rows]
+
+
+async def load_delivery(connection: AsyncConnection, seq: int) -> Delivery | None:
+    """The delivery of a row number."""
+    row = (await connection.execute(select(*_columns).where(deliveries.c.seq == seq))).first()
+    return _delivery(row) if row else None
+
+
+async def settle(
+    connection: AsyncConnection,
+    seq: int,
+    *,
+    status: DeliveryStatus,
+    now: datetime,
+    attempts: int,
+    due_at: datetime | None = None,
+    reason: str | None = None,
+) -> None:
+    """Write down what became of an attempt."""
+    await connection.execute(
+        update(deliveries)
+        .where(deliveries.c.seq == seq)
+        .values(status=status, attempts=attempts, due_at=due_at, reason=reason, updated_at=now)
+    )
+
+
+async def pending_deliveries(
+    connection: AsyncConnection, *, after: int = 0, limit: int = 1000
+) -> list[tuple[int, datetime | None]]:
+    """Deliveries still owed, as (seq, due_at), in order."""
+    rows = await connection.execute(
+        select(deliveries.c.seq, deliveries.c.due_at)
+        .where(deliveries.c.status == DeliveryStatus.PENDING, deliveries.c.seq > after)
+        .order_by(deliveries.c.seq)
+        .limit(limit)
+    )
+    return [(seq, due) for seq, due in rows]
+
+
+async def deliveries_of(connection: AsyncConnection, brief_seq: int) -> list[Delivery]:
+    """Every delivery of a brief."""
+    rows = await connection.execute(
+        select(*_columns).where(deliveries.c.brief_seq == brief_seq).order_by(deliveries.c.seq)
+    )
+    return [_delivery(row) for row in rows]
+
+
+async def revive_deliveries(connection: AsyncConnection, brief_seq: int, now: datetime) -> list[int]:
+    """Owe a brief again to the sinks that had given up on it; returns the rows' numbers."""
+    rows = await connection.execute(
+        update(deliveries)
+        .where(deliveries.c.brief_seq == brief_seq, deliveries.c.status == DeliveryStatus.DEAD)
+        .values(status=DeliveryStatus.PENDING, attempts=0, due_at=None, reason=None, updated_at=now)
+        .returning(deliveries.c.seq)
+    )
+    return [seq for (seq,) in rows]

@@ -1,0 +1,273 @@
+"""Queries on signals: where each one stands, and how it got there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, RowMapping, and_, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from churn_radar.store.tables import UNFINISHED, Status, briefs, quarantined_bodies, signal_history, signals
+from churn_radar.triage.customer import CustomerRef
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One row of the record: an event, and what became of it."""
+
+    seq: int
+    signal_id: str
+    event_id: str | None
+    kind: str | None
+    metric: str | None
+    object_type: str | None
+    customer: CustomerRef
+    customer_seq: int | None
+    occurred_at: datetime | None
+    received_at: datetime
+    facts: dict[str, Any]
+    source: str
+    forced: bool
+    status: Status
+    reason: str | None
+    attempts: int
+    due_at: datetime | None
+    priority: int
+    triage: dict[str, Any] | None
+    joined_to: int | None
+    brief_seq: int | None
+    updated_at: datetime
+
+    @property
+    def public_id(self) -> str:
+        """The id that people use: Customer.io's when there is one, else ours."""
+        return self.event_id or self.signal_id
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of a signal's story."""
+
+    at: datetime
+    status: str
+    reason: str | None
+    attempt: int
+
+
+def _signal(row: RowMapping) -> Signal:
+    return Signal(
+        seq=row["seq"],
+        signal_id=row["signal_id"],
+        event_id=row["event_id"],
+        kind=row["kind"],
+        metric=row["metric"],
+        object_type=row["object_type"],
+        customer=CustomerRef(row["customer_id"], row["cio_id"], row["email"]),
+        customer_seq=row["customer_seq"],
+        occurred_at=row["occurred_at"],
+        received_at=row["received_at"],
+        facts=row["facts"] or {},
+        source=row["source"],
+        forced=row["forced"],
+        status=Status(row["status"]),
+        reason=row["reason"],
+        attempts=row["attempts"],
+        due_at=row["due_at"],
+        priority=row["priority"],
+        triage=row["triage"],
+        joined_to=row["joined_to"],
+        brief_seq=row["brief_seq"],
+        updated_at=row["updated_at"],
+    )
+
+
+async def load_signal(connection: AsyncConnection, seq: int) -> Signal | None:
+    """The signal of a row number."""
+    row = (await connection.execute(select(signals).where(signals.c.seq == seq))).mappings().first()
+    return _signal(row) if row else None
+
+
+async def find_signal(connection: AsyncConnection, public_id: str) -> Signal | None:
+    """The signal of our id, or the newest that carries Customer.io's id (kinds may share one)."""
+    ours = (await connection.execute(select(signals).where(signals.c.signal_id == public_id))).mappings().first()
+    if ours:
+        return _signal(ours)
+    newest = select(signals).where(signals.c.event_id == public_id).order_by(signals.c.seq.desc()).limit(1)
+    theirs = (await connection.execute(newest)).mappings().first()
+    return _signal(theirs) if theirs else None
+
+
+async def advance(
+    connection: AsyncConnection,
+    seq: int,
+    *,
+    expected: Sequence[Status],
+    to: Status,
+    now: datetime,
+    reason: str | None = None,
+    attempts: int = 0,
+    due_at: datetime | None = None,
+    **values: Any,
+) -> bool:
+    """Move a signal on, if it still stands where the caller believes, and write the move into its story.
+
+    Returns False, and changes nothing, when somebody else has moved it meanwhile: two workers can never both
+    carry the same signal through the same step.
+    """
+    changed = await connection.execute(
+        update(signals)
+        .where(signals.c.seq == seq, signals.c.status.in_(expected))
+        .values(status=to, reason=reason, attempts=attempts, due_at=due_at, updated_at=now, **values)
+    )
+    if changed.rowcount == 0:
+        return False
+    await connection.execute(
+        insert(signal_history).values(signal_seq=seq, at=now, status=to, reason=reason, attempt=attempts)
+    )
+    return True
+
+
+async def history(connection: AsyncConnection, signal: Signal) -> list[Step]:
+    """The story of a signal, oldest first, from its arrival on."""
+    rows = await connection.execute(
+        select(signal_history.c.at, signal_history.c.status, signal_history.c.reason, signal_history.c.attempt)
+        .where(signal_history.c.signal_seq == signal.seq)
+        .order_by(signal_history.c.seq)
+    )
+    steps = [Step(*row) for row in rows]
+    # The door writes one row, not two: arrival is told by the signal itself.
+    first = Status.RECEIVED if signal.kind is not None else Status.QUARANTINED
+    return [Step(signal.received_at, first, None, 0), *steps]
+
+
+async def unfinished(
+    connection: AsyncConnection, *, after: int = 0, limit: int = 1000
+) -> list[tuple[int, Status, int, datetime | None]]:
+    """Signals that still need work, as (seq, status, priority, due_at), in the order of their arrival."""
+    rows = await connection.execute(
+        select(signals.c.seq, signals.c.status, signals.c.priority, signals.c.due_at)
+        .where(signals.c.status.in_(UNFINISHED), signals.c.seq > after)
+        .order_by(signals.c.seq)
+        .limit(limit)
+    )
+    return [(seq, Status(status), priority, due) for seq, status, priority, due in rows]
+
+
+async def list_signals(
+    connection: AsyncConnection, *, status: Status | None, before: int | None, limit: int
+) -> list[Signal]:
+    """Signals newest first, optionally of one status, from before a row number on."""
+    statement = select(signals).order_by(signals.c.seq.desc()).limit(limit)
+    if status is not None:
+        statement = statement.where(signals.c.status == status)
+    if before is not None:
+        statement = statement.where(signals.c.seq < before)
+    return [_signal(row) for row in (await connection.execute(statement)).mappings()]
+
+
+async def signals_with_status(connection: AsyncConnection, status: Status, *, after: int, limit: int) -> list[Signal]:
+    """Signals of one status, oldest first, for replays of many."""
+    statement = (
+        select(signals).where(signals.c.status == status, signals.c.seq > after).order_by(signals.c.seq).limit(limit)
+    )
+    return [_signal(row) for row in (await connection.execute(statement)).mappings()]
+
+
+async def joined_signals(connection: AsyncConnection, leader_seq: int) -> list[Signal]:
+    """The signals that wait to share the brief of `leader_seq`, oldest first."""
+    statement = select(signals).where(signals.c.joined_to == leader_seq).order_by(signals.c.seq)
+    return [_signal(row) for row in (await connection.execute(statement)).mappings()]
+
+
+async def leader_under_way(connection: AsyncConnection, customer_seq: int, *, not_seq: int) -> Signal | None:
+    """The customer's signal that is waiting for research or being researched, if any."""
+    statement = (
+        select(signals)
+        .where(
+            signals.c.customer_seq == customer_seq,
+            signals.c.status.in_((Status.WAITING, Status.RESEARCHING)),
+            signals.c.seq != not_seq,
+        )
+        .order_by(signals.c.seq)
+        .limit(1)
+    )
+    row = (await connection.execute(statement)).mappings().first()
+    return _signal(row) if row else None
+
+
+async def attach_brief(connection: AsyncConnection, leader_seq: int, brief_seq: int) -> None:
+    """Point a leader's joined signals at the brief that now exists."""
+    await connection.execute(update(signals).where(signals.c.joined_to == leader_seq).values(brief_seq=brief_seq))
+
+
+async def pending_count(connection: AsyncConnection, names: CustomerNames) -> int:
+    """How many of a customer's signals are still under way."""
+    statement = select(func.count()).select_from(signals).where(names.matches(), signals.c.status.in_(UNFINISHED))
+    return int((await connection.execute(statement)).scalar_one())
+
+
+async def any_signal(connection: AsyncConnection, names: CustomerNames) -> bool:
+    """Whether the record holds any signal of the customer."""
+    return (await connection.execute(select(signals.c.seq).where(names.matches()).limit(1))).first() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerNames:
+    """A customer as somebody asks for them: the text they typed, and the rows it is known to mean."""
+
+    asked: str
+    customer_seqs: tuple[int, ...]
+
+    def matches(self) -> ColumnElement[bool]:
+        """True for the customer's signals, looked up or not."""
+        return or_(
+            signals.c.customer_seq.in_(self.customer_seqs),
+            signals.c.customer_id == self.asked,
+            signals.c.cio_id == self.asked,
+            signals.c.email == self.asked.lower(),
+        )
+
+
+async def counts_by_status(connection: AsyncConnection) -> dict[Status, int]:
+    """How many signals stand where."""
+    rows = await connection.execute(select(signals.c.status, func.count()).group_by(signals.c.status))
+    return {Status(status): count for status, count in rows}
+
+
+async def quarantined_body(connection: AsyncConnection, seq: int) -> bytes | None:
+    """The raw bytes of a quarantined arrival."""
+    row = (
+        await connection.execute(select(quarantined_bodies.c.body).where(quarantined_bodies.c.signal_seq == seq))
+    ).first()
+    return bytes(row[0]) if row else None
+
+
+async def restart_researching(connection: AsyncConnection, now: datetime) -> int:
+    """Put signals whose research a crash interrupted back in the line; returns how many there were.
+
+    A signal whose brief is stored is not among them: brief and status change in one transaction.
+    """
+    interrupted = [
+        seq
+        for (seq,) in await connection.execute(
+            select(signals.c.seq).where(
+                and_(
+                    signals.c.status == Status.RESEARCHING,
+                    ~select(briefs.c.seq).where(briefs.c.signal_seq == signals.c.seq).exists(),
+                )
+            )
+        )
+    ]
+    for seq in interrupted:
+        await advance(
+            connection,
+            seq,
+            expected=(Status.RESEARCHING,),
+            to=Status.WAITING,
+            now=now,
+            reason="interrupted by a restart",
+        )
+    return len(interrupted)

@@ -1,0 +1,223 @@
+"""The tables of the record, in SQLAlchemy Core. Migrations create them; nothing else does.
+
+Reading order is the order of the work: a body arrives (`signals`, and `quarantined_bodies` when it is not
+understood), its customer is looked up (`customers`), Mave answers (`briefs`), each sink gets it
+(`deliveries`). `signal_history` is the append-only story of each signal.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeDecorator
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime, stored as whole microseconds since 1970: sorts and compares alike everywhere."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else (value - EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value stored as text: never queried inside, so the dialects' own JSON types buy nothing."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else orjson.dumps(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else orjson.loads(value)
+
+
+class Status(StrEnum):
+    """What became of a signal. The first three are unfinished: a restart takes them up again."""
+
+    RECEIVED = "received"
+    WAITING = "waiting"
+    RESEARCHING = "researching"
+    BRIEFED = "briefed"
+    SKIPPED = "skipped"
+    JOINED = "joined"
+    DEAD = "dead"
+    QUARANTINED = "quarantined"
+
+
+UNFINISHED = (Status.RECEIVED, Status.WAITING, Status.RESEARCHING)
+
+
+class DeliveryStatus(StrEnum):
+    """What became of one brief at one sink."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# On SQLite only the exact type INTEGER makes a primary key the fast row id.
+_Seq = BigInteger().with_variant(Integer, "sqlite")
+
+signals = Table(
+    "signals",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("signal_id", String(40), nullable=False, unique=True, comment="our public id"),
+    Column("event_key", String(80), nullable=False, unique=True, comment="one event, once, for good"),
+    Column("event_id", Text, comment="Customer.io's id; several kinds may share one"),
+    Column("kind", String(64), comment="null while quarantined"),
+    Column("metric", Text, comment="the event's name as it came"),
+    Column("object_type", Text),
+    Column("customer_id", Text),
+    Column("cio_id", Text),
+    Column("email", Text, comment="lower case"),
+    Column("customer_seq", _Seq, ForeignKey("customers.seq"), comment="known once looked up"),
+    Column("occurred_at", Instant),
+    Column("received_at", Instant, nullable=False),
+    Column("facts", Json, comment="campaign, delivery and failure particulars of the event"),
+    Column("source", String(16), nullable=False, comment="webhook, api, backfill"),
+    Column("forced", Boolean, nullable=False, default=False, comment="cool-down set aside"),
+    Column("status", String(16), nullable=False),
+    Column("reason", Text),
+    Column("attempts", Integer, nullable=False, default=0, comment="of the step under way"),
+    Column("due_at", Instant, comment="when the next attempt is due"),
+    Column("priority", BigInteger, nullable=False, default=0, comment="MRR in cents: dearest first"),
+    Column("triage", Json, comment="the result of triage: account, persona, where attributes came from"),
+    Column("joined_to", _Seq, ForeignKey("signals.seq"), comment="the signal whose brief this one shares"),
+    # No foreign key: briefs point at signals, and a circle of keys cannot be created on SQLite.
+    Column("brief_seq", _Seq),
+    Column("updated_at", Instant, nullable=False),
+    Index("ix_signals_event_id", "event_id", "seq"),
+    Index("ix_signals_status_seq", "status", "seq"),
+    Index("ix_signals_status_priority", "status", "priority", "seq"),
+    Index("ix_signals_customer_seq", "customer_seq", "seq"),
+    Index("ix_signals_customer_id", "customer_id"),
+    Index("ix_signals_cio_id", "cio_id"),
+    Index("ix_signals_email", "email"),
+    Index("ix_signals_brief_seq", "brief_seq"),
+    Index("ix_signals_joined_to", "joined_to"),
+    sqlite_autoincrement=True,
+)
+
+signal_history = Table(
+    "signal_history",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("signal_seq", _Seq, ForeignKey("signals.seq", ondelete="CASCADE"), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("reason", Text),
+    Column("attempt", Integer, nullable=False, default=0),
+    Index("ix_signal_history_signal_seq", "signal_seq", "seq"),
+)
+
+quarantined_bodies = Table(
+    "quarantined_bodies",
+    metadata,
+    Column("signal_seq", _Seq, ForeignKey("signals.seq", ondelete="CASCADE"), primary_key=True),
+    Column("body", LargeBinary, nullable=False, comment="the raw bytes, as signed"),
+)
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("customer_id", Text),
+    Column("cio_id", Text),
+    Column("email", Text, comment="lower case"),
+    Column("attributes", Json, nullable=False, comment="as last seen in the App API"),
+    Column("seen_at", Instant, nullable=False),
+    Index("ix_customers_customer_id", "customer_id"),
+    Index("ix_customers_cio_id", "cio_id"),
+    Index("ix_customers_email", "email"),
+)
+
+briefs = Table(
+    "briefs",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("brief_id", String(40), nullable=False, unique=True),
+    Column("signal_seq", _Seq, ForeignKey("signals.seq"), nullable=False),
+    Column("customer_seq", _Seq, ForeignKey("customers.seq"), nullable=False),
+    Column("customer_id", Text, nullable=False),
+    Column("cio_id", Text),
+    Column("email", Text),
+    Column("event_type", String(64), nullable=False),
+    Column("persona_type", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("mrr", Float, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("account", Json, nullable=False),
+    Column("research_brief", Text, nullable=False),
+    Column("sections", Json, nullable=False),
+    Column("sources", Json, nullable=False),
+    Column("confidence", Float),
+    Column("hallucination_risk", String(16)),
+    Column("unsupported_claims", Json, nullable=False),
+    Column("credits_used", Integer, nullable=False),
+    Column("mave_thread_id", Text),
+    Column("mave_message_id", Text),
+    Column("clarified", Boolean, nullable=False, default=False),
+    Column("extra", Json, nullable=False, comment="keys of Mave's answer that this release does not know"),
+    Column("prompt", Text, nullable=False, comment="exactly what Mave was told"),
+    Column("attributes_source", String(16), nullable=False),
+    Column("attributes_seen_at", Instant),
+    Column("notes", Json, nullable=False),
+    Column("signal_received_at", Instant, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index("ix_briefs_customer_seq", "customer_seq", "seq"),
+    Index("ix_briefs_signal_seq", "signal_seq"),
+    sqlite_autoincrement=True,
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("brief_seq", _Seq, ForeignKey("briefs.seq", ondelete="CASCADE"), nullable=False),
+    Column("sink", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("due_at", Instant),
+    Column("reason", Text),
+    Column("updated_at", Instant, nullable=False),
+    UniqueConstraint("brief_seq", "sink"),
+    Index("ix_deliveries_status", "status", "seq"),
+)

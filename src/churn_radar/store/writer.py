@@ -1,0 +1,202 @@
+"""Group commit: everything that waits to be written shares one transaction and one fsync.
+
+A commit to disk costs about the same for one row as for a hundred, so the writer takes whatever has queued up
+while the last commit ran, writes it in one transaction, and only then tells each waiting caller. Churn events
+from the door are one multi-row insert; other work (the results of the job steps) runs in savepoints of the
+same transaction, so one failing piece does not take its neighbours down.
+
+There is exactly one writer task for a record. It is the only thing that writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import structlog
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from churn_radar.errors import RecordUnavailable
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Work = Callable[[AsyncConnection], Awaitable[T]]
+Insert = Callable[[AsyncConnection, Sequence[Any]], Awaitable[Sequence[Any]]]
+
+MAX_BATCH = 512
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    """A row for the batched insert, and who waits for its fate."""
+
+    value: Any
+    done: asyncio.Future[Any]
+    since: float
+
+
+@dataclass(slots=True, eq=False)
+class _Unit:
+    """A piece of work for a savepoint, and who waits for its result."""
+
+    work: Work[Any]
+    done: asyncio.Future[Any]
+
+
+class GroupWriter:
+    """Serialises all writes of one record and shares commits between them.
+
+    `insert` writes a batch of door rows and returns one outcome per row, in order.
+    `on_committed` hears of each batch's outcomes after the commit; it must not fail.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        insert: Insert,
+        *,
+        on_committed: Callable[[Sequence[Any]], None],
+        timeout_seconds: float = 3.0,
+        max_waiting: int = 2000,
+    ) -> None:
+        self._engine = engine
+        self._insert = insert
+        self._on_committed = on_committed
+        self._timeout = timeout_seconds
+        self._max_waiting = max_waiting
+        self._rows: list[_Row] = []
+        self._in_commit: list[_Row] = []
+        self._units: list[_Unit] = []
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin writing; needs a running event loop."""
+        self._task = asyncio.create_task(self._run(), name="record-writer")
+
+    async def stop(self) -> None:
+        """Write what is queued, then end."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        if self._sweep is not None:
+            self._sweep.cancel()
+
+    @property
+    def waiting(self) -> int:
+        """Door rows that are not committed yet."""
+        return len(self._rows) + len(self._in_commit)
+
+    def add_row(self, value: Any) -> asyncio.Future[Any]:
+        """Queue one door row; the future holds its outcome once committed.
+
+        Raises RecordUnavailable at once when too many wait already. The future fails with RecordUnavailable
+        when the commit fails or takes longer than the timeout; in the latter case the row may still be
+        committed a moment later, which the sender's retry then finds as a duplicate.
+        """
+        if self._stopping or self.waiting >= self._max_waiting:
+            raise RecordUnavailable("too many requests wait for a commit")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+        self._rows.append(_Row(value, done, loop.time()))
+        self._wake.set()
+        if self._sweep is None:
+            self._sweep = loop.call_later(self._timeout, self._expire)
+        return done
+
+    async def write(self, work: Work[T]) -> T:
+        """Run `work(connection)` in the next commit and return its result once that is on disk.
+
+        Raises whatever `work` raises (its own changes are rolled back), or RecordUnavailable when the commit
+        fails. `work` may run a second time when a neighbour spoils the shared transaction: it must only touch
+        the record.
+        """
+        if self._stopping:
+            raise RecordUnavailable("the record is closing")
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._units.append(_Unit(work, done))
+        self._wake.set()
+        return cast("T", await done)
+
+    def _expire(self) -> None:
+        """Fail rows that have waited too long; one timer serves them all."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for row in (*self._in_commit, *self._rows):
+            if not row.done.done() and now - row.since >= self._timeout:
+                row.done.set_exception(RecordUnavailable("the commit took too long"))
+        waiting = [row.since for row in (*self._in_commit, *self._rows) if not row.done.done()]
+        self._sweep = loop.call_later(max(0.05, min(waiting) + self._timeout - now), self._expire) if waiting else None
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._rows or self._units:
+                self._in_commit, self._rows = self._rows[:MAX_BATCH], self._rows[MAX_BATCH:]
+                units, self._units = self._units[:MAX_BATCH], self._units[MAX_BATCH:]
+                await self._commit(self._in_commit, units)
+                self._in_commit = []
+            if self._stopping:
+                return
+
+    async def _commit(self, rows: list[_Row], units: list[_Unit]) -> None:
+        try:
+            await self._commit_together(rows, units)
+        except Exception as error:
+            if len(rows) + len(units) > 1 and not isinstance(error, OperationalError):
+                # Something in this batch spoils it for all: give each its own transaction.
+                for row in rows:
+                    await self._commit([row], [])
+                for unit in units:
+                    await self._commit([], [unit])
+                return
+            # The driver's text can quote values, so only its kind is told.
+            cause = _cause(error)
+            log.error("record.commit_failed", cause=cause, rows=len(rows))  # noqa: TRY400
+            for done in [row.done for row in rows] + [unit.done for unit in units]:
+                if not done.done():
+                    done.set_exception(RecordUnavailable(f"the record cannot commit: {cause}"))
+
+    async def _commit_together(self, rows: list[_Row], units: list[_Unit]) -> None:
+        outcomes: Sequence[Any] = ()
+        async with self._engine.begin() as connection:
+            if rows:
+                outcomes = await self._insert(connection, [row.value for row in rows])
+            results = [await self._run_unit(connection, unit) for unit in units]
+        for row, outcome in zip(rows, outcomes, strict=True):
+            if not row.done.done():
+                row.done.set_result(outcome)
+        for unit, result, raised in results:
+            if unit.done.done():
+                continue
+            if raised is None:
+                unit.done.set_result(result)
+            else:
+                unit.done.set_exception(raised)
+        if outcomes:
+            self._on_committed(outcomes)
+
+    async def _run_unit(self, connection: AsyncConnection, unit: _Unit) -> tuple[_Unit, Any, BaseException | None]:
+        savepoint = await connection.begin_nested()
+        try:
+            result = await unit.work(connection)
+        except Exception as error:
+            if savepoint.is_active:
+                await savepoint.rollback()
+            return unit, None, error
+        await savepoint.commit()
+        return unit, result, None
+
+
+def _cause(error: BaseException) -> str:
+    """The database's own short words (`disk I/O error`, `database is locked`), which hold no values."""
+    original = getattr(error, "orig", None)
+    return str(original) if isinstance(error, OperationalError) else type(original or error).__name__

@@ -1,0 +1,62 @@
+"""What kind of event this is, whichever of the documented forms its name came in.
+
+Customer.io's reporting webhooks name an event in `metric` (`bounced`) beside an `object_type` (`email`);
+older and hand-made events, and the webhook's own subscription list, join the two (`email_bounced`).
+"""
+
+from __future__ import annotations
+
+UNSUBSCRIBED = "unsubscribed"
+BOUNCED = "bounced"
+COMPLAINED = "complained"
+PREFERENCES_CHANGED = "cio_subscription_preferences_changed"
+
+OBJECT_TYPES = frozenset({"customer", "email", "push", "sms", "in_app", "slack", "webhook"})
+
+METRICS = frozenset(
+    {
+        "subscribed",
+        UNSUBSCRIBED,
+        PREFERENCES_CHANGED,
+        "drafted",
+        "attempted",
+        "sent",
+        "delivered",
+        "opened",
+        "clicked",
+        "converted",
+        BOUNCED,
+        "dropped",
+        "spammed",
+        COMPLAINED,
+        "failed",
+        "undeliverable",
+    }
+)
+
+# Customer.io reports a complaint as `spammed`; the rules, like the mail trade, call it a complaint.
+_SYNONYMS = {"spammed": COMPLAINED}
+
+_PREFIXES = tuple(sorted(f"{object_type}_" for object_type in OBJECT_TYPES))
+
+
+def event_kind(name: str) -> str:
+    """The kind of event behind a name: `email_bounced`, ` Bounced ` and `bounced` are all `bounced`.
+
+    The prefix of a known object type is taken off once; an unknown one (`whatsapp_bounced`) stays, so that
+    the kind is none of the churn signals. Unknown names come back stripped and in lower case.
+    """
+    kind = name.strip().lower()
+    if kind not in METRICS:
+        for prefix in _PREFIXES:
+            if kind.startswith(prefix):
+                kind = kind.removeprefix(prefix)
+                break
+    return _SYNONYMS.get(kind, kind)
+
+
+def is_known_object_type(object_type: str | None) -> bool:
+    """Whether events about this type of object can be churn signals; older events name none, and count."""
+    if object_type is None or not object_type.strip():
+        return True
+    return object_type.strip().lower() in OBJECT_TYPES

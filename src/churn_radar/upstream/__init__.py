@@ -1,0 +1,19 @@
+"""The seam to the network that both clients share: pace, one call with its retries, and what a "no" means."""
+
+from churn_radar.upstream.call import DEADLINE_MARGIN_SECONDS, Answer, Sleep, Upstream, create_http
+from churn_radar.upstream.failure import Unanswered
+from churn_radar.upstream.pace import Pace, RateSeen, WindowPace, per_minute, per_second
+
+__all__ = [
+    "DEADLINE_MARGIN_SECONDS",
+    "Answer",
+    "Pace",
+    "RateSeen",
+    "Sleep",
+    "Unanswered",
+    "Upstream",
+    "WindowPace",
+    "create_http",
+    "per_minute",
+    "per_second",
+]

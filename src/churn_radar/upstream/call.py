@@ -1,0 +1,252 @@
+"""What both clients share: one HTTP client for the life of the process, and one way to call.
+
+A call takes a free connection, waits its turn (see `pace`), goes out, is read within bounds of size and time, and
+comes back as a value or as an UpstreamError that says what to do. Blips are repeated here, within seconds; what
+lasts longer is left to the delays of the job that called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import httpx
+from pydantic import SecretStr
+from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, wait_exponential_jitter
+
+from churn_radar import __version__
+from churn_radar.errors import GiveUp, RetryLater, SettingsError
+from churn_radar.upstream.decode import decode_json
+from churn_radar.upstream.failure import Unanswered, failure
+from churn_radar.upstream.pace import LONGEST_HOLD_SECONDS, Pace, RateSeen, read_rate
+from churn_radar.upstream.refusal import read_retry_after, refusal
+
+CONNECT_SECONDS = 5.0
+WRITE_SECONDS = 10.0
+POOL_SECONDS = 10.0
+DEADLINE_MARGIN_SECONDS = 15.0
+MAX_IN_CALL_WAIT_SECONDS = 20.0
+ERROR_BODY_BYTES = 64 * 1024
+
+Sleep = Callable[[float], Awaitable[None]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A success, or a status that the caller asked to see. `payload` is decoded JSON, None when it was none."""
+
+    status: int
+    payload: object
+    is_page: bool = False
+
+
+def create_http(
+    base_url: str,
+    *,
+    key: SecretStr | None,
+    key_name: str,
+    read_seconds: float,
+    connections: int,
+    trust_env: bool = True,
+) -> httpx.AsyncClient:
+    """Make the one HTTP client of a service; close it when the process ends.
+
+    Proxies and certificate stores of the environment are honoured (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`,
+    `SSL_CERT_DIR`): a service behind a corporate proxy needs them. Redirects are not followed, since one would
+    carry the key and the customer's data to wherever it points.
+
+    Raises SettingsError when the key holds characters that an HTTP header cannot carry.
+    """
+    # At INFO httpx logs each URL, and the App API's URLs hold customers' ids and mail addresses.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    headers = {"User-Agent": f"churn_radar/{__version__}", "Accept": "application/json"}
+    if key is not None:
+        token = key.get_secret_value()
+        if not re.fullmatch(r"[!-~]+", token):
+            raise SettingsError([f"{key_name}: holds spaces or characters outside ASCII; copy it again"])
+        headers["Authorization"] = f"Bearer {token}"
+    return httpx.AsyncClient(
+        base_url=base_url,
+        headers=headers,
+        timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, write=WRITE_SECONDS, pool=POOL_SECONDS),
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        follow_redirects=False,
+        trust_env=trust_env,
+    )
+
+
+class Upstream:
+    """Calls one service. Safe to use from any number of tasks of one event loop.
+
+    `concurrency` bounds the calls under way, `attempts` those within one call; `max_bytes` bounds an answer. With
+    `charges`, a call that may have been paid for is repeated here at most once, and never after a timeout.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        http: httpx.AsyncClient,
+        *,
+        key_name: str,
+        pace: Pace,
+        attempts: int,
+        concurrency: int,
+        max_bytes: int,
+        charges: bool = False,
+        sleep: Sleep = asyncio.sleep,
+        now: Callable[[], float] = time.time,
+        deadline_margin_seconds: float = DEADLINE_MARGIN_SECONDS,
+    ) -> None:
+        self.service = service
+        self.http = http
+        self.rate: RateSeen | None = None
+        self.unanswered = 0
+        self._key_name = key_name
+        self._pace = pace
+        self._slots = asyncio.Semaphore(concurrency)
+        self._max_bytes = max_bytes
+        self._charges = charges
+        self._sleep = sleep
+        self._now = now
+        self._hold_until = 0.0
+        # httpx bounds the wait for each chunk; an answer that drips for ever needs a bound as a whole.
+        read_seconds = http.timeout.read
+        self._deadline_seconds = None if read_seconds is None else read_seconds + deadline_margin_seconds
+        self._attempts = attempts
+        self._backoff = wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.5)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Answer], T],
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        sent: Collection[str] = (),
+        also: Collection[int] = (),
+    ) -> T:
+        """Call `path` below the base URL and return what `read` makes of the answer.
+
+        `read` sees successes and the statuses in `also`, and raises Unanswered for an answer without sense. `sent`
+        are the request's private values, kept out of error texts. Raises RetryLater, GiveUp, OperatorMustAct.
+        """
+
+        async def attempt() -> T:
+            async with self._slots:
+                await self._turn()
+                try:
+                    return read(await self._exchange(self._request(method, path, params, body), sent, also))
+                except Unanswered:
+                    self.unanswered += 1
+                    raise
+
+        retrying = AsyncRetrying(
+            sleep=self._sleep,
+            stop=stop_after_attempt(self._attempts),
+            wait=self._wait,
+            retry=self._is_worth_repeating,
+            reraise=True,
+        )
+        return await retrying(attempt)
+
+    def no_sense(self, message: str) -> Unanswered:
+        """The error for a success whose body does not hold what it should."""
+        return Unanswered(self.service, message, status=200)
+
+    async def _turn(self) -> None:
+        hold = min(self._hold_until - self._now(), LONGEST_HOLD_SECONDS)
+        if hold > 0:
+            await self._sleep(hold)
+        await self._pace.wait()
+
+    def _request(
+        self, method: str, path: str, params: Mapping[str, str] | None, body: Mapping[str, object] | None
+    ) -> httpx.Request:
+        try:
+            return self.http.build_request(method, path, params=params, json=body)
+        except (httpx.InvalidURL, UnicodeError):
+            raise GiveUp(self.service, "the request cannot be written as HTTP") from None
+
+    async def _exchange(self, request: httpx.Request, sent: Collection[str], also: Collection[int]) -> Answer:
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                response = await self.http.send(request, stream=True)
+                try:
+                    raw = await self._body(response)
+                finally:
+                    await response.aclose()
+        except (httpx.HTTPError, OSError, UnicodeError) as error:
+            # `from None`: the causes quote headers and URLs, and those hold the key and customers' ids.
+            raise failure(self.service, request.url.host, error) from None
+        retry_after = self._note(response)
+        payload = decode_json(raw)
+        if response.is_success and payload is None:
+            raise Unanswered(self.service, f"{request.url.host} answered no JSON", status=response.status_code)
+        if response.is_success or response.status_code in also:
+            page = "html" in response.headers.get("content-type", "").lower()
+            return Answer(response.status_code, payload, is_page=page)
+        raise refusal(
+            self.service,
+            request.url.host,
+            response.status_code,
+            payload=payload,
+            retry_after=retry_after,
+            key_name=self._key_name,
+            sent=(*sent, self.http.headers.get("authorization", "").removeprefix("Bearer ")),
+        )
+
+    async def _body(self, response: httpx.Response) -> bytes:
+        limit = self._max_bytes if response.is_success else ERROR_BODY_BYTES
+        body = bytearray()
+        try:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > limit:
+                    break
+        except httpx.HTTPError:
+            if response.is_success:
+                raise
+        if response.is_success and len(body) > limit:
+            message = f"{response.request.url.host}: answer too large (more than {limit} bytes)"
+            raise Unanswered(self.service, message, status=response.status_code)
+        return bytes(body)
+
+    def _note(self, response: httpx.Response) -> timedelta | None:
+        """Keep what the answer says about later calls, and return what it asks this one to wait."""
+        now = self._now()
+        rate = read_rate(response.headers)
+        if rate is not None:
+            self.rate = rate
+            self._hold_until = max(self._hold_until, rate.hold_until(now))
+        asked = None if response.is_success else read_retry_after(response.headers.get("retry-after"), now=now)
+        if asked is not None:
+            self._hold_until = max(self._hold_until, now + min(asked.total_seconds(), LONGEST_HOLD_SECONDS))
+        return asked
+
+    def _is_worth_repeating(self, state: RetryCallState) -> bool:
+        match state.outcome and state.outcome.exception():
+            case Unanswered() as error if self._charges:
+                return not error.timed_out and state.attempt_number == 1
+            case RetryLater(retry_after=timedelta() as asked):
+                return asked.total_seconds() <= MAX_IN_CALL_WAIT_SECONDS
+            case RetryLater():
+                return True
+            case _:
+                return False
+
+    def _wait(self, state: RetryCallState) -> float:
+        backoff = self._backoff(state)
+        match state.outcome and state.outcome.exception():
+            case RetryLater(retry_after=timedelta() as asked):
+                return max(asked.total_seconds(), backoff)
+            case _:
+                return backoff

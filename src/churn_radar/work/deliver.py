@@ -1,0 +1,81 @@
+"""Step four: hand a brief to one sink. Each delivery stands alone: a broken sink delays and repeats no other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from churn_radar import metrics
+from churn_radar.sinks.protocol import Sink
+from churn_radar.store.briefs import load_brief
+from churn_radar.store.deliveries import load_delivery, settle
+from churn_radar.store.tables import DeliveryStatus
+from churn_radar.work.engine import Again, Done, Outcome
+from churn_radar.work.retry import TryAgain, decide
+from churn_radar.work.steps import Floor, describe
+
+log = structlog.get_logger(__name__)
+
+TIMEOUT = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class DeliverStep:
+    """Takes a pending delivery to delivered, at least once."""
+
+    floor: Floor
+    sinks: Mapping[str, Sink]
+
+    async def __call__(self, seq: int) -> Outcome:
+        """Do the step for one delivery; after a crash it may be repeated, with the same brief id."""
+        async with self.floor.record.read() as connection:
+            delivery = await load_delivery(connection, seq)
+            stored = await load_brief(connection, delivery.brief_seq) if delivery else None
+        if delivery is None or stored is None or delivery.status is not DeliveryStatus.PENDING:
+            return Done()
+        sink = self.sinks.get(delivery.sink)
+        if sink is None:
+            await self._settle(seq, DeliveryStatus.DEAD, delivery.attempts, "this sink is no longer configured")
+            return Done()
+        try:
+            async with asyncio.timeout(TIMEOUT.total_seconds()):
+                await sink.deliver(stored.brief)
+        except Exception as error:
+            metrics.delivery(delivery.sink, "failed")
+            decision = decide(error, attempts=delivery.attempts, delays=self.floor.retry_delays)
+            log.warning(
+                "delivery.failed",
+                sink=delivery.sink,
+                brief_id=stored.brief.id,
+                attempt=decision.attempt,
+                cause=describe(error),
+            )
+            if isinstance(decision, TryAgain):
+                await self._settle(seq, DeliveryStatus.PENDING, decision.attempt, describe(error), delay=decision.delay)
+                return Again(decision.delay)
+            await self._settle(seq, DeliveryStatus.DEAD, decision.attempt, describe(error))
+            return Done()
+        metrics.delivery(delivery.sink, "delivered")
+        await self._settle(seq, DeliveryStatus.DELIVERED, delivery.attempts + 1, None)
+        log.info("delivery.delivered", sink=delivery.sink, brief_id=stored.brief.id)
+        return Done()
+
+    async def _settle(
+        self, seq: int, status: DeliveryStatus, attempts: int, reason: str | None, *, delay: timedelta | None = None
+    ) -> None:
+        now = self.floor.now()
+        await self.floor.record.write(
+            lambda connection: settle(
+                connection,
+                seq,
+                status=status,
+                now=now,
+                attempts=attempts,
+                due_at=now + delay if delay else None,
+                reason=reason,
+            )
+        )

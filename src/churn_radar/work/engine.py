@@ -1,0 +1,147 @@
+"""The engine that runs jobs: PgQueuer, behind one small class of ours so that it can be replaced.
+
+It dispatches by priority, delays retries, bounds concurrency and waits for running jobs at the end. It never
+holds the only copy of anything: a job is only the name of a step and a row number of the record.
+
+What is particular to PgQueuer in memory, and handled here: its log and statistics grow for ever unless
+cleared, so a timer clears them; a failed job is deleted with its trace logged, so steps never raise into it
+but answer with a delay; and a full entrypoint is looked at again every 100 ms, so the concurrency of the quick
+steps is set well above what they need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+import structlog
+from pgqueuer import PgQueuer, RetryRequested
+from pgqueuer.adapters.inmemory import InMemoryQueries
+from pgqueuer.models import Job
+
+log = structlog.get_logger(__name__)
+
+CLEAR_LOGS_EVERY = timedelta(seconds=60)
+BATCH_SIZE = 50
+
+
+class Step(StrEnum):
+    """The steps of the work, each a queue of its own."""
+
+    TRIAGE = "triage"
+    RESEARCH = "research"
+    DELIVER = "deliver"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One step to be done for one row of the record."""
+
+    step: Step
+    seq: int
+    priority: int = 0
+    delay: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The step is over, whatever came of it; the record says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The step is to be tried again after a while."""
+
+    delay: timedelta
+
+
+Outcome = Done | Again
+Handler = Callable[[int], Awaitable[Outcome]]
+
+
+class Engine:
+    """Runs the registered steps until stopped. One for a process."""
+
+    def __init__(self) -> None:
+        self._pgq = PgQueuer.in_memory()
+        queries = self._pgq.queries
+        assert isinstance(queries, InMemoryQueries)  # noqa: S101  in_memory() makes it so
+        self._queries = queries
+        self._running: asyncio.Task[None] | None = None
+        self._clearing: asyncio.Task[None] | None = None
+        self._in_flight: set[tuple[Step, int]] = set()
+
+    def register(self, step: Step, handler: Handler, *, concurrency: int) -> None:
+        """Let `handler(seq)` do a step, at most `concurrency` at once."""
+
+        @self._pgq.entrypoint(step.value, concurrency_limit=concurrency)
+        async def run(job: Job) -> None:
+            seq = int(job.payload or b"0")
+            if (step, seq) in self._in_flight:
+                # A replay made a second job of a step that is under way: the first one does it.
+                return
+            self._in_flight.add((step, seq))
+            try:
+                outcome = await handler(seq)
+            except Exception:
+                # Steps turn every failure into an outcome; what arrives here is a fault of ours. The record
+                # still holds the work, so nothing is lost: try again, and leave a trace for the developers.
+                log.exception("work.step_failed", step=step.value, seq=seq)
+                outcome = Again(timedelta(seconds=60))
+            finally:
+                self._in_flight.discard((step, seq))
+            if isinstance(outcome, Again):
+                raise RetryRequested(delay=outcome.delay)
+
+    async def enqueue(self, tasks: Sequence[Task]) -> None:
+        """Add work, dearest first within a step."""
+        if not tasks:
+            return
+        await self._queries.enqueue(
+            [task.step.value for task in tasks],
+            [b"%d" % task.seq for task in tasks],
+            [task.priority for task in tasks],
+            [task.delay for task in tasks],
+        )
+
+    def start(self) -> None:
+        """Begin to run jobs; needs a running event loop."""
+        self._running = asyncio.create_task(self._pgq.qm.run(batch_size=BATCH_SIZE), name="engine")
+        self._clearing = asyncio.create_task(self._clear_logs(), name="engine-log-clearing")
+
+    async def stop(self, grace: timedelta) -> bool:
+        """Take no new job, wait for running ones as long as `grace`, then cancel them.
+
+        Returns whether all ended by themselves. A cancelled step is taken up again at the next start.
+        """
+        if self._clearing is not None:
+            self._clearing.cancel()
+        if self._running is None:
+            return True
+        self._pgq.shutdown.set()
+        finished, _ = await asyncio.wait({self._running}, timeout=grace.total_seconds())
+        if not finished:
+            self._running.cancel()
+            await asyncio.wait({self._running}, timeout=5)
+        return bool(finished)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the engine is running."""
+        return self._running is not None and not self._running.done()
+
+    async def backlog(self) -> dict[str, int]:
+        """How many jobs wait or run, by step."""
+        counts = {step.value: 0 for step in Step}
+        for line in await self._queries.queue_size():
+            counts[line.entrypoint] += line.count
+        return counts
+
+    async def _clear_logs(self) -> None:
+        while True:
+            await asyncio.sleep(CLEAR_LOGS_EVERY.total_seconds())
+            await self._queries.clear_queue_log()
+            await self._queries.clear_statistics_log()

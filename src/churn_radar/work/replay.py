@@ -1,0 +1,146 @@
+"""Replay: start the work on stored signals again. Idempotent: replaying twice does what replaying once does.
+
+What it means depends on where the signal stands:
+
+    received, waiting    attempted now instead of when due
+    researching          nothing to do: it is under way
+    dead                 taken up where it failed: research when triage is done, else triage
+    skipped              triaged again, by today's attributes and rules
+    quarantined          read again by this release; understood, it becomes a signal like any other
+    briefed, joined      sinks that gave up are tried again; with `force`, researched anew
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from churn_radar.errors import NotUnderstood
+from churn_radar.intake.events import ChurnEvent, may_be_signal, to_arrival, understand
+from churn_radar.intake.payload import decode, read_event, read_name
+from churn_radar.store.arrivals import arrival_values
+from churn_radar.store.deliveries import revive_deliveries
+from churn_radar.store.signals import Signal, advance, quarantined_body
+from churn_radar.store.tables import Status, signals
+from churn_radar.work.engine import Step, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay did: the status it leads to, in words, and the work to start."""
+
+    status: Status
+    effect: str
+    tasks: tuple[Task, ...] = ()
+
+
+async def replay(
+    connection: AsyncConnection,
+    signal: Signal,
+    *,
+    alert_events: Collection[str],
+    now: datetime,
+    force: bool = False,
+) -> Replayed:
+    """Replay one signal inside the caller's transaction; the caller starts the tasks after its commit."""
+    match signal.status:
+        case Status.RECEIVED:
+            return Replayed(signal.status, "triage starts now", (Task(Step.TRIAGE, signal.seq),))
+        case Status.WAITING:
+            return Replayed(
+                signal.status,
+                "research starts as soon as its turn comes",
+                (Task(Step.RESEARCH, signal.seq, signal.priority),),
+            )
+        case Status.RESEARCHING:
+            return Replayed(signal.status, "research is under way already")
+        case Status.DEAD if signal.triage is not None and signal.triage.get("persona"):
+            return await _research(connection, signal, now)
+        case Status.DEAD | Status.SKIPPED:
+            return await _triage(connection, signal, now, forced=signal.forced)
+        case Status.JOINED | Status.BRIEFED if force:
+            if signal.status is Status.BRIEFED:
+                return await _research(connection, signal, now)
+            return await _triage(connection, signal, now, forced=True)
+        case Status.JOINED | Status.BRIEFED:
+            revived = await revive_deliveries(connection, signal.brief_seq, now) if signal.brief_seq else []
+            effect = (
+                f"{len(revived)} failed deliveries start again"
+                if revived
+                else "its brief is done; force researches anew"
+            )
+            return Replayed(signal.status, effect, tuple(Task(Step.DELIVER, seq) for seq in revived))
+        case Status.QUARANTINED:
+            return await _read_again(connection, signal, alert_events, now)
+
+
+async def _triage(connection: AsyncConnection, signal: Signal, now: datetime, *, forced: bool) -> Replayed:
+    await advance(
+        connection,
+        signal.seq,
+        expected=(signal.status,),
+        to=Status.RECEIVED,
+        now=now,
+        reason="replayed",
+        forced=forced,
+        joined_to=None,
+        brief_seq=None,
+    )
+    return Replayed(Status.RECEIVED, "triage starts again", (Task(Step.TRIAGE, signal.seq),))
+
+
+async def _research(connection: AsyncConnection, signal: Signal, now: datetime) -> Replayed:
+    await advance(connection, signal.seq, expected=(signal.status,), to=Status.WAITING, now=now, reason="replayed")
+    return Replayed(Status.WAITING, "research starts again", (Task(Step.RESEARCH, signal.seq, signal.priority),))
+
+
+async def _read_again(
+    connection: AsyncConnection, signal: Signal, alert_events: Collection[str], now: datetime
+) -> Replayed:
+    body = await quarantined_body(connection, signal.seq)
+    try:
+        if body is None:
+            raise NotUnderstood("its body is no longer kept")
+        event = _understand(body, alert_events)
+    except NotUnderstood as error:
+        await connection.execute(
+            update(signals).where(signals.c.seq == signal.seq).values(reason=error.reason, updated_at=now)
+        )
+        return Replayed(Status.QUARANTINED, f"still not understood: {error.reason}")
+    if event is None:
+        reason = "read again: not a churn signal"
+        await advance(connection, signal.seq, expected=(Status.QUARANTINED,), to=Status.SKIPPED, now=now, reason=reason)
+        return Replayed(Status.SKIPPED, reason)
+    known = (await connection.execute(select(signals.c.seq).where(signals.c.event_key == event.key))).first()
+    if known:
+        reason = "read again: a duplicate of a signal that is already here"
+        await advance(connection, signal.seq, expected=(Status.QUARANTINED,), to=Status.SKIPPED, now=now, reason=reason)
+        return Replayed(Status.SKIPPED, reason)
+    arrival = replace(
+        to_arrival(event, received_at=signal.received_at, source=signal.source), signal_id=signal.signal_id
+    )
+    values = arrival_values(arrival)
+    for column in ("status", "reason", "attempts", "updated_at"):
+        values.pop(column)
+    await advance(
+        connection,
+        signal.seq,
+        expected=(Status.QUARANTINED,),
+        to=Status.RECEIVED,
+        now=now,
+        reason="read again and understood",
+        **values,
+    )
+    return Replayed(Status.RECEIVED, "understood now; triage starts", (Task(Step.TRIAGE, signal.seq),))
+
+
+def _understand(body: bytes, alert_events: Collection[str]) -> ChurnEvent | None:
+    decoded = decode(body)
+    if not may_be_signal(read_name(decoded), alert_events):
+        return None
+    event = understand(read_event(decoded), alert_events)
+    return event if isinstance(event, ChurnEvent) else None

@@ -1,0 +1,148 @@
+"""The worker: the steps wired into the engine, fed by the door and, after a restart, from the record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from churn_radar.errors import RecordUnavailable
+from churn_radar.settings import Settings
+from churn_radar.sinks.protocol import Sink, names
+from churn_radar.store.arrivals import Accepted, Verdict
+from churn_radar.store.deliveries import pending_deliveries
+from churn_radar.store.record import Record
+from churn_radar.store.signals import restart_researching, unfinished
+from churn_radar.store.tables import Status
+from churn_radar.work.deliver import DeliverStep
+from churn_radar.work.engine import Engine, Step, Task
+from churn_radar.work.enrich import LookUp
+from churn_radar.work.research import Researcher, ResearchStep
+from churn_radar.work.steps import Floor
+from churn_radar.work.triage import TriageStep
+
+log = structlog.get_logger(__name__)
+
+TRIAGE_CONCURRENCY = 100
+DELIVER_CONCURRENCY = 32
+PAGE = 1000
+
+_STEP_OF: Mapping[Status, Step] = {
+    Status.RECEIVED: Step.TRIAGE,
+    Status.WAITING: Step.RESEARCH,
+    Status.RESEARCHING: Step.RESEARCH,
+}
+
+
+class Worker:
+    """Carries every accepted signal to its end. One for a process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        record: Record,
+        *,
+        customerio: LookUp,
+        mave: Researcher,
+        sinks: Sequence[Sink],
+    ) -> None:
+        self._engine = Engine()
+        self._record = record
+        self.floor = Floor(
+            record=record,
+            enqueue=self.enqueue,
+            retry_delays=[timedelta(seconds=seconds) for seconds in settings.retry_delays_seconds],
+        )
+        self._engine.register(
+            Step.TRIAGE,
+            TriageStep(
+                self.floor,
+                customerio,
+                settings.triage_rules,
+                cool_down=timedelta(hours=settings.cool_down_hours),
+                unknown_retry=timedelta(seconds=settings.unknown_customer_retry_seconds),
+            ),
+            concurrency=TRIAGE_CONCURRENCY,
+        )
+        self._engine.register(
+            Step.RESEARCH,
+            ResearchStep(self.floor, mave, names(sinks), settings.currency),
+            concurrency=settings.mavera_concurrency,
+        )
+        self._engine.register(
+            Step.DELIVER,
+            DeliverStep(self.floor, {sink.name: sink for sink in sinks}),
+            concurrency=DELIVER_CONCURRENCY,
+        )
+        self._handing_over: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> int:
+        """Take up everything a previous process left unfinished, then run; returns how much that was."""
+        now = self.floor.now()
+        interrupted = await self._record.write(lambda connection: restart_researching(connection, now))
+        taken_up = await self._take_up(now)
+        self._engine.start()
+        if taken_up:
+            log.info("work.taken_up", jobs=taken_up, interrupted=interrupted)
+        return taken_up
+
+    async def _take_up(self, now: datetime) -> int:
+        count = after = 0
+        while True:
+            async with self._record.read() as connection:
+                page = await unfinished(connection, after=after, limit=PAGE)
+            if not page:
+                break
+            after = page[-1][0]
+            count += len(page)
+            await self.enqueue(
+                [Task(_STEP_OF[status], seq, priority, _delay(due, now)) for seq, status, priority, due in page]
+            )
+        after = 0
+        while True:
+            async with self._record.read() as connection:
+                owed = await pending_deliveries(connection, after=after, limit=PAGE)
+            if not owed:
+                return count
+            after = owed[-1][0]
+            count += len(owed)
+            await self.enqueue([Task(Step.DELIVER, seq, delay=_delay(due, now)) for seq, due in owed])
+
+    async def enqueue(self, tasks: Sequence[Task]) -> None:
+        """Hand work to the engine."""
+        await self._engine.enqueue(tasks)
+
+    def accepted(self, outcomes: Sequence[Accepted]) -> None:
+        """Hear of a commit at the door and start the work on what is new; never waits, never fails."""
+        tasks = [
+            Task(Step.TRIAGE, outcome.seq)
+            for outcome in outcomes
+            if outcome.verdict is Verdict.ACCEPTED and outcome.seq is not None
+        ]
+        if tasks:
+            # The loop only keeps weak references to tasks; the set keeps the hand-over alive.
+            handing_over = asyncio.ensure_future(self.enqueue(tasks))
+            self._handing_over.add(handing_over)
+            handing_over.add_done_callback(self._handing_over.discard)
+
+    async def stop(self, grace: timedelta) -> bool:
+        """Let running steps finish within `grace`; returns whether all did. The record knows the rest."""
+        try:
+            return await self._engine.stop(grace)
+        except RecordUnavailable:
+            return False
+
+    @property
+    def healthy(self) -> bool:
+        """Whether jobs are being run."""
+        return self._engine.healthy
+
+    async def backlog(self) -> dict[str, int]:
+        """How many jobs wait or run, by step."""
+        return await self._engine.backlog()
+
+
+def _delay(due: datetime | None, now: datetime) -> timedelta | None:
+    return max(due - now, timedelta()) if due else None

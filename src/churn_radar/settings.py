@@ -373,6 +373,22 @@ class Settings(BaseSettings):
         return "127.0.0.1" if self.environment is Environment.DEVELOPMENT else self.host
 
 
+class IsolatedSettings(Settings):
+    """Settings from explicit arguments alone: the demo and the tests must not pick up a machine's real keys."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing but the arguments."""
+        return (init_settings,)
+
+
 class MissingSecrets(ValueError):
     """Raised inside validation so that each missing name gets a line of its own."""
 

@@ -117,7 +117,8 @@ async def test_a_bulk_look_up_leaves_out_the_ids_that_do_not_exist(api: httpx.As
 
 async def test_a_hundred_ids_are_one_call_and_more_are_malformed(api: httpx.AsyncClient) -> None:
     assert (await api.post("/customers/attributes", json={"ids": ["x"] * 100})).status_code == 200
-    for body in ({"ids": ["x"] * 101}, {"ids": []}, {"ids": [1]}, {"id": "x"}, []):
+    malformed: list[object] = [{"ids": ["x"] * 101}, {"ids": []}, {"ids": [1]}, {"id": "x"}, []]
+    for body in malformed:
         answer = await api.post("/customers/attributes", json=body)
         assert answer.status_code == 400
         assert answer.json()["errors"][0]["detail"]

@@ -91,11 +91,15 @@ async def hang(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
-async def cut(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+def cutting(status: int) -> Behaviour:
     """Promise a body, send half of it, and break the connection."""
-    writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"customer": ')
-    await writer.drain()
-    writer.transport.abort()
+
+    async def cut(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'HTTP/1.1 %d Said\r\nContent-Length: 100\r\n\r\n{"customer": ' % status)
+        await writer.drain()
+        writer.transport.abort()
+
+    return cut
 
 
 async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,9 +111,13 @@ async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.01)
 
 
-async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send 100 MB of zeros, as far as the other side takes them."""
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n")
-    for _step in range(1600):
-        writer.write(b"0" * 65536)
-        await writer.drain()
+def flooding(status: int) -> Behaviour:
+    """Promise 100 GB and send zeros for as long as the other side takes them."""
+
+    async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 %d Said\r\nContent-Length: 107374182400\r\n\r\n" % status)
+        while True:
+            writer.write(b"0" * 65536)
+            await writer.drain()
+
+    return flood

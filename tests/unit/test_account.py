@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 import unicodedata
 from decimal import Decimal
 
@@ -101,7 +102,7 @@ def test_what_is_no_unix_time_stays_text(value: object, text: str) -> None:
     assert read_account({"last_active_at": value}, RULES).last_active_at == text
 
 
-@pytest.mark.parametrize("value", [0, "0", -5, "-1", [], {}, True, float("nan")])
+@pytest.mark.parametrize("value", [0, "0", -5, "-1", "NaN", "Infinity", [], {}, True, float("nan")])
 def test_a_time_that_means_never_is_absent_and_noted(value: object) -> None:
     account = read_account({"last_active_at": value}, RULES)
     assert account.last_active_at is None
@@ -160,6 +161,12 @@ def test_text_is_cleaned_to_one_visible_line(value: object, text: str) -> None:
 )
 def test_what_holds_no_text_is_none(value: object) -> None:
     assert clean_text(value) is None
+
+
+def test_a_megabyte_of_accents_takes_no_time() -> None:
+    started = time.process_time()
+    assert clean_text("a" + "\u0301\u0316" * 500_000)
+    assert time.process_time() - started < 0.1
 
 
 def test_text_is_cut_to_its_limit() -> None:

@@ -39,6 +39,7 @@ def test_an_unknown_prefix_stays_so_the_event_is_no_churn_signal(name: str) -> N
     ("name", "kind"),
     [
         ("email_email_bounced", "email_bounced"),
+        ("customer_email_bounced", "email_bounced"),
         ("email_", ""),
         ("in_app_opened", "opened"),
         ("", ""),

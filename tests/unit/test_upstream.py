@@ -326,12 +326,12 @@ async def test_a_hold_needs_nothing_left_and_a_reset_to_come_and_ends_within_a_m
 ) -> None:
     headers = {"X_RateLimit_Remaining": remaining, "X_RateLimit_Reset": str(int(NOW) + int(reset))}
     bench = Bench(refused(200, {"fine": 1}, **headers), GOOD)
-    await bench.call()
-    await bench.call()
+    for _ in range(3):
+        await bench.call()
     assert sum(bench.time.sleeps) == hold
 
 
-@pytest.mark.parametrize("junk", ["", "many", "-1", "1e9", "9" * 400, "²", "999999999999999"])
+@pytest.mark.parametrize("junk", ["", "many", "-1", "1e9", "9" * 5000, "²", "999999999999999"])
 def test_junk_in_rate_headers_is_nothing_seen(junk: str) -> None:
     seen = read_rate({"x-ratelimit-remaining": "0", "x-ratelimit-reset": junk})
     assert seen == RateSeen(None, 0, None)

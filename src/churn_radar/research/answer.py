@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from itertools import islice
 from urllib.parse import SplitResult, urlsplit
 
 from churn_radar.research.sections import Sections, parse_sections
@@ -55,7 +56,7 @@ def clean_sources(raw: object) -> list[dict[str, object]]:
     if not isinstance(raw, list):
         return []
     sources = (_source(entry) for entry in raw[:_MOST_LOOKED_AT])
-    return [source for source in sources if source is not None][:MOST_SOURCES]
+    return list(islice((source for source in sources if source is not None), MOST_SOURCES))
 
 
 def confidence(value: object) -> float | None:
@@ -79,7 +80,7 @@ def unsupported_claims(value: object) -> list[str]:
     if not isinstance(value, list):
         return []
     claims = (clean_text(_claim(entry), _CLAIM_CHARACTERS) for entry in value[:_MOST_LOOKED_AT])
-    return [claim for claim in claims if claim is not None][:MOST_CLAIMS]
+    return list(islice((claim for claim in claims if claim is not None), MOST_CLAIMS))
 
 
 def _source(entry: object) -> dict[str, object] | None:

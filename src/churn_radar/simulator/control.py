@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -74,7 +74,7 @@ class FaultOrder(BaseModel):
 
     fault: str
     times: int | None = 1
-    retry_after: int | None = None
+    retry_after: int | None = Field(None, ge=0)
 
 
 def control_routes(faults: Faults, state: Callable[[], dict[str, object]]) -> list[Route]:

@@ -125,8 +125,8 @@ EDUCATION = Industry(
     tactics=(
         "**Move the renewal into term.** A language school's vendor shifted 40 contracts to week six; renewals rose"
         " from 71 to 84 %.",
-        "**Recruit a second teacher.** A tutoring platform gave one free seat to a colleague of each sole user; accounts"
-        " with two active teachers churned about half as often.",
+        "**Recruit a second teacher.** A tutoring platform gave a free seat to a colleague of each sole user;"
+        " accounts with two active teachers churned about half as often.",
         "**Write the budget note.** A regional college was sent a one-page case with completion figures, ready to"
         " forward, and moved the tool from project money to its own.",
     ),

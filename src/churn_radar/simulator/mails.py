@@ -26,13 +26,13 @@ _OPENINGS = (
 _PROOFS = (
     (
         "Your last quarter, in one figure",
-        "Shows a single number from their own account ({proof}) beside the quarter before. Says plainly where it fell,"
-        " and what usually brings it back.",
+        "Shows a single number from their own account ({proof}) beside the quarter before. Says where it fell, and"
+        " what usually brings it back.",
     ),
     (
         "How a team like yours managed to {outcome}",
         "Tells one short story from a company of their size: the problem, the change, the result, and how many hours"
-        " it took. Ends with {proof}, from their own account.",
+        " it took. Ends with one figure from their own account: {proof}.",
     ),
     (
         "Three things you are paying for and not using",
@@ -43,8 +43,8 @@ _PROOFS = (
 _CLOSINGS = (
     (
         "A fair way to stay, and an easy way to go",
-        "Makes the offer below in two sentences, with its end date. Explains in a third how to export everything and"
-        " leave, because that is the sentence that earns trust.",
+        "Makes the offer below in two sentences, with its end date. A third says how to export everything and leave:"
+        " that is the one that earns trust.",
     ),
     (
         "Keep it, pause it or close it",

@@ -78,9 +78,9 @@ def create_mavera(settings: MaveraSimulation | None = None) -> Starlette:
     app = Starlette(
         routes=[
             route(CHAT, f"{base}/chat", mave.chat),
-            route(LIST_THREADS, f"{base}/threads", mave.list_threads),
-            route(GET_THREAD, f"{base}/threads/{{thread_id}}", mave.get_thread),
-            route(DELETE_THREAD, f"{base}/threads/{{thread_id}}", mave.delete_thread),
+            route(LIST_THREADS, f"{base}/threads", mave.spoilable(mave.list_threads)),
+            route(GET_THREAD, f"{base}/threads/{{thread_id}}", mave.spoilable(mave.get_thread)),
+            route(DELETE_THREAD, f"{base}/threads/{{thread_id}}", mave.spoilable(mave.delete_thread)),
             *control_routes(mave.settings.faults, as_dict),
         ],
         exception_handlers={HTTPException: mave.unrouted},
@@ -112,6 +112,15 @@ class _Mave:
 
         return guard
 
+    def spoilable(self, handler: Handler) -> Handler:
+        """`handler` behind the faults that are not of the chat alone."""
+
+        async def spoil(request: Request) -> Response:
+            fault = self.settings.faults.take(without=OF_CHAT)
+            return await self._spoilt_by(fault, lambda: handler(request))
+
+        return spoil
+
     async def unrouted(self, _: Request, error: Exception) -> Response:
         """The answer to a path or a method that does not exist."""
         response = _as_documented(Refused(error.status_code if isinstance(error, HTTPException) else 500))
@@ -131,30 +140,18 @@ class _Mave:
 
     async def list_threads(self, _: Request) -> Response:
         """`GET /mave/threads`, newest first; all on one page."""
-
-        async def work() -> Response:
-            newest_first = [thread.summary() for thread in reversed(self.threads.values())]
-            return JSONResponse({"object": "list", "data": newest_first, "has_more": False, "next_cursor": None})
-
-        return await self._spoilt_by(self.settings.faults.take(without=OF_CHAT), work)
+        newest_first = [thread.summary() for thread in reversed(self.threads.values())]
+        return JSONResponse({"object": "list", "data": newest_first, "has_more": False, "next_cursor": None})
 
     async def get_thread(self, request: Request) -> Response:
         """`GET /mave/threads/{id}`."""
-
-        async def work() -> Response:
-            return JSONResponse(self._find(request.path_params["thread_id"]).details())
-
-        return await self._spoilt_by(self.settings.faults.take(without=OF_CHAT), work)
+        return JSONResponse(self._find(request.path_params["thread_id"]).details())
 
     async def delete_thread(self, request: Request) -> Response:
         """`DELETE /mave/threads/{id}`."""
-
-        async def work() -> Response:
-            thread = self._find(request.path_params["thread_id"])
-            del self.threads[thread.id]
-            return JSONResponse({"id": thread.id, "object": "mave_thread", "deleted": True})
-
-        return await self._spoilt_by(self.settings.faults.take(without=OF_CHAT), work)
+        thread = self._find(request.path_params["thread_id"])
+        del self.threads[thread.id]
+        return JSONResponse({"id": thread.id, "object": "mave_thread", "deleted": True})
 
     async def _answer(self, ask: Ask, thread: Thread, manner: str = "brief") -> Response:
         """Do the research, charge it and remember it; a caller who leaves meanwhile is charged all the same."""

@@ -24,10 +24,10 @@ EVENTS = {
     "complained": EventMove(
         phrase="reported one of your mails as spam",
         verdict="Treat it as a lost channel and a damaged sender reputation, not yet as a lost account",
-        reason="**The mail felt imposed.** A complaint is a person's quickest way out when the way out they were"
-        " offered did not work or was not trusted; it says more about frequency and targeting than about the product.",
-        tactic="**Apologise by hand, once.** Teams that had an account manager ring within two days, say what went"
-        " wrong and ask for nothing kept clearly more of these accounts than those that stayed silent.",
+        reason="**The mail felt imposed.** A complaint is the quickest way out when the offered one did not work or was"
+        " not trusted; it says more about frequency and targeting than about the product.",
+        tactic="**Apologise by hand, once.** Teams whose account manager rang within two days, said what went wrong and"
+        " asked for nothing kept clearly more of these accounts than silent ones did.",
         mail_rule="No automated mail may go to this address again. Use these as scripts for a call or an in-app note,"
         " and send them only if the customer asks for mail.",
         first="Suppress the address everywhere today. The account's owner rings within 24 to 48 hours; no second call"
@@ -124,7 +124,7 @@ PLANS = {
     "starter": PlanMove(
         lead="one month free when a first result is reached, not before",
         fallback="a step down to the free plan with everything kept for a year",
-        condition="Automate it; an hour of a person's time costs more than the account brings in.",
+        condition="Give it a few minutes of a person's time at most: an hour costs more than the account brings in.",
         months=Decimal(1),
         one_in="one account in twelve",
         ask="Finish one thing this week, and the month is on us",
@@ -132,7 +132,7 @@ PLANS = {
     "free": PlanMove(
         lead="nothing to discount: a 14-day look at the one paid feature their use points to",
         fallback="a quiet monthly digest in place of the present mails",
-        condition="Spend no person's time here unless use suggests a larger company behind it.",
+        condition="Spend little of a person's time here, unless use suggests a larger company behind it.",
         months=None,
         one_in="",
         ask="Try one paid feature for two weeks",

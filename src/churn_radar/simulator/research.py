@@ -70,7 +70,7 @@ def write_brief(message: str, *, seed: int) -> Brief:
 
 def _summary(facts: Facts, event: EventMove) -> str:
     others = [name for name in facts.events if EVENTS.get(name) not in (None, event)]
-    also = f" (and has also {' and '.join(others)})" if others else ""
+    also = f" (also recorded: {' and '.join(others)})" if others else ""
     known = [("the industry", facts.industry), ("the plan", facts.plan), ("the revenue", facts.mrr)]
     missing = [name for name, value in known if value is None]
     assumed = f" Not given: {', '.join(missing)}; the advice below assumes a typical account." if missing else ""

@@ -106,22 +106,21 @@ def _is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _finite(value: object) -> float | None:
-    """The number in a text or number attribute; None for everything else, NaN and infinities included."""
+def _number(value: object) -> float | None:
+    """The number in a text or number attribute; None for everything else."""
     text = clean_text(value, limit=40)
     if text is None or not text.isascii() or "_" in text:
         return None
     try:
-        number = float(text)
+        return float(text)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
 
 
 def _tenure(value: object) -> tuple[int | None, str | None]:
     if _is_blank(value):
         return None, None
-    days = _finite(value)
+    days = _number(value)
     if days is None or not 0 <= days <= _LONGEST_TENURE_DAYS:
         return None, "tenure is not a number of days"
     return int(days), None
@@ -131,13 +130,13 @@ def _last_active(value: object) -> tuple[str | None, str | None]:
     """A unix time (seconds, or milliseconds as some senders have it) as ISO 8601; other text as it is.
 
     Small positive numbers are no plausible time (a compact date, a count of days) and stay text rather than
-    become a day in 1970; zero and negative numbers mean "never" and are left out.
+    become a day in 1970; zero, negative and infinite numbers and NaN mean "never" and are left out.
     """
     if _is_blank(value):
         return None, None
-    number = _finite(value)
+    number = _number(value)
     text = clean_text(value)
-    if text is None or (number is not None and number <= 0):
+    if text is None or (number is not None and not 0 < number < math.inf):
         return None, "last active is not a time"
     if number is None or not _FIRST_SECONDS <= number < _LAST_MILLISECONDS:
         return text, None

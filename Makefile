@@ -1,0 +1,65 @@
+# The verbs of churn_radar. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SYNC := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --requirement
+
+.PHONY: help demo test setup run lint format bench lock env-example clean
+
+help: ## list the verbs
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/runtime.stamp ## play the main job with both upstream services simulated; no keys needed
+	@$(BIN)/churn-radar demo
+
+test: $(VENV)/dev.stamp ## run every test, with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term --numprocesses=2 --dist=worksteal $(ARGS)
+
+setup: $(VENV)/dev.stamp ## make the environment in .venv, from the lock files
+
+run: $(VENV)/runtime.stamp ## run the real service from settings (.env or the environment)
+	@$(BIN)/churn-radar serve
+
+lint: $(VENV)/dev.stamp ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp ## let ruff format and mend the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/dev.stamp ## run the benchmarks; writes benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks $(ARGS)
+
+env-example: $(VENV)/runtime.stamp ## make .env.example anew from the settings
+	$(BIN)/churn-radar settings --format env > .env.example
+
+lock: ## resolve the lock files anew (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--upgrade pyproject.toml --extra build -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--constraint requirements.lock pyproject.toml --extra build --extra dev -o requirements-dev.lock
+
+clean: ## remove the environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist build
+
+$(VENV)/python.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "churn_radar needs Python 3.11 or newer; say which one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Making the environment in $(VENV) (once; about half a minute) ..."
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+# The package itself is installed in place, with the locked build tools, so that nothing unlisted is fetched.
+$(VENV)/runtime.stamp: $(VENV)/python.stamp requirements.lock pyproject.toml
+	@$(SYNC) requirements.lock
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/runtime.stamp requirements-dev.lock
+	@$(SYNC) requirements-dev.lock
+	@touch $@

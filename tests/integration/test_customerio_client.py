@@ -114,7 +114,10 @@ async def test_an_id_that_is_a_path_step_goes_in_a_body(dots: str) -> None:
     async with talking(saying(200, {"customers": [customer(id=dots)]})) as (client, place):
         profile = await client.look_up(CustomerRef(id=dots))
     assert profile is not None
-    assert (place.heard[0].target, place.heard[0].json) == ("/v1/customers/attributes?id_type=id", {"ids": [dots]})
+    assert (place.heard[0].target, place.heard[0].json) == (
+        "/v1/customers/attributes?id_type=id",
+        {"ids": [dots]},
+    )
 
 
 async def test_a_customer_unknown_by_id_is_looked_up_by_the_other_identifiers() -> None:

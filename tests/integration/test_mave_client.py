@@ -98,7 +98,12 @@ def test_every_documented_field_is_read_and_unknown_ones_are_kept() -> None:
     sources = [{"title": "A study", "url": "https://example.com/study", "domain": "example.com"}]
     validation = {"confidence_score": 0.8, "hallucination_risk": "low", "unsupported_claims": []}
     payload = message(
-        thread_id="thread_1", sources=sources, validation=validation, usage=charged(42), personas_used=[], new={"a": 1}
+        thread_id="thread_1",
+        sources=sources,
+        validation=validation,
+        usage=charged(42),
+        personas_used=[],
+        new={"a": 1},
     )
     assert read_answer(payload) == MaveAnswer(
         content=BRIEF,

@@ -147,6 +147,7 @@ async def test_faults_are_switched_on_and_cleared_over_http_without_a_key(api: h
     [
         {"fault": "explode"},
         {"fault": "status:200"},
+        {"fault": "question"},
         {"fault": "status:abc"},
         {"fault": "hang", "times": 0},
         {"fault": "hang", "times": "often"},
@@ -160,6 +161,7 @@ async def test_a_bad_order_is_400_with_what_is_allowed(api: httpx.AsyncClient, o
     answer = await api.post("/_simulator/faults", json=order)
     assert answer.status_code == 400
     assert "hang" in answer.json()["allowed"]
+    assert "question" not in answer.json()["allowed"]
     assert answer.json()["error"]
     assert (await api.get("/_simulator/state")).json()["faults"] == []
 

@@ -60,7 +60,11 @@ def test_identifiers_are_found_among_the_attributes_when_nowhere_else() -> None:
 
 def test_a_blank_identifier_is_none_and_the_next_place_is_asked() -> None:
     payload = {
-        "customer": {"id": " ", "identifiers": {"id": "", "email": None}, "attributes": {"id": "42", "email": ""}}
+        "customer": {
+            "id": " ",
+            "identifiers": {"id": "", "email": None},
+            "attributes": {"id": "42", "email": ""},
+        }
     }
     profile = read_profile(payload)
     assert profile is not None

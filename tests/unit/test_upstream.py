@@ -310,7 +310,11 @@ async def test_a_status_that_the_caller_asks_to_see_comes_as_an_answer() -> None
 
 
 async def test_rate_headers_are_kept_and_nothing_left_holds_the_next_call() -> None:
-    headers = {"X_RateLimit_Limit": "60", "X_RateLimit_Remaining": "0", "X_RateLimit_Reset": str(int(NOW) + 30)}
+    headers = {
+        "X_RateLimit_Limit": "60",
+        "X_RateLimit_Remaining": "0",
+        "X_RateLimit_Reset": str(int(NOW) + 30),
+    }
     bench = Bench(refused(200, {"fine": 1}, **headers), GOOD)
     await bench.call()
     assert bench.upstream.rate == RateSeen(60, 0, datetime.fromtimestamp(NOW + 30, UTC))

@@ -82,7 +82,8 @@ class CustomerioClient:
     async def look_up(self, ref: CustomerRef) -> Profile | None:
         """The customer that `ref` names, by each of its identifiers in turn; None when none is known any more.
 
-        A deleted customer is None. A merged one comes back with the identifiers of the one merged into.
+        A deleted customer is None, and so is one with only a mail address where the workspace does not identify
+        people by mail. A merged one comes back with the identifiers of the one merged into.
         """
         for id_type, value in _identifiers(ref):
             profile = await self._look_up(id_type, value)

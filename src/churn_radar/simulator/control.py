@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -77,8 +77,14 @@ class FaultOrder(BaseModel):
     retry_after: int | None = Field(None, ge=0)
 
 
-def control_routes(faults: Faults, state: Callable[[], dict[str, object]]) -> list[Route]:
-    """`GET /_simulator/state`, `POST` and `DELETE /_simulator/faults`; they need no key and are not counted."""
+def control_routes(
+    faults: Faults, state: Callable[[], dict[str, object]], *, never: Collection[str] = ()
+) -> list[Route]:
+    """`GET /_simulator/state`, `POST` and `DELETE /_simulator/faults`; they need no key and are not counted.
+
+    `never` names the faults that this service cannot have.
+    """
+    allowed = [name for name in ALLOWED if name not in never]
 
     async def show(_: Request) -> Response:
         return JSONResponse({**state(), "faults": faults.waiting()})
@@ -86,12 +92,14 @@ def control_routes(faults: Faults, state: Callable[[], dict[str, object]]) -> li
     async def order(request: Request) -> Response:
         try:
             wanted = FaultOrder.model_validate_json(await request.body())
+            if wanted.fault in never:
+                return _bad_order(f"{wanted.fault} is not a fault of this service", allowed)
             faults.add(wanted.fault, wanted.times, retry_after_seconds=wanted.retry_after)
         except ValidationError as error:
             problems = [f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['msg']}" for p in error.errors()]
-            return _bad_order("; ".join(problems))
+            return _bad_order("; ".join(problems), allowed)
         except ValueError as error:
-            return _bad_order(str(error))
+            return _bad_order(str(error), allowed)
         return JSONResponse({"faults": faults.waiting()})
 
     async def clear(_: Request) -> Response:
@@ -105,8 +113,8 @@ def control_routes(faults: Faults, state: Callable[[], dict[str, object]]) -> li
     ]
 
 
-def _bad_order(problem: str) -> Response:
+def _bad_order(problem: str, allowed: list[str]) -> Response:
     return JSONResponse(
-        {"error": problem, "allowed": list(ALLOWED), "example": {"fault": "status:503", "times": 2}},
+        {"error": problem, "allowed": allowed, "example": {"fault": "status:503", "times": 2}},
         status_code=400,
     )

@@ -69,7 +69,7 @@ class Service:
             )
         )
         if self.worker is not None:
-            await self.worker.enqueue(replayed.tasks)
+            await self.worker.replayed(replayed.tasks)
         return replayed
 
 

@@ -166,3 +166,16 @@ def test_any_texts_make_a_prompt_of_the_same_shape(
     prompt = build_prompt(kinds=kinds, persona=persona, account=account, currency="USD", private=private)
     assert len(prompt.splitlines()) == len(prompt_for().splitlines())
     prompt.encode()
+
+
+@pytest.mark.parametrize("padding", range(95, 121))
+def test_no_cut_leaves_a_piece_of_a_private_value(padding: int) -> None:
+    account = read_account({"industry": "x" * padding + " jane.private@acme.example"}, Rules())
+    prompt = build_prompt(
+        kinds=["bounced"],
+        persona=name_persona(account, Rules()),
+        account=account,
+        currency="USD",
+        private=["jane.private@acme.example"],
+    )
+    assert "jan" not in prompt.lower()

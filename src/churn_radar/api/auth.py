@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import HTTPException, Request, Security
+from fastapi import HTTPException, Request, Response, Security
+from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import Message
 
 bearer = HTTPBearer(auto_error=False, description="An API key from CHURN_RADAR_API_KEYS.")
 header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, in a header of its own.")
@@ -17,21 +20,54 @@ async def require_key(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None,
     key: Annotated[str | None, Security(header)] = None,
 ) -> None:
-    """Let the request through, or raise 401.
+    """Let the request through, or raise 401. Either header will do, so that a proxy may use the other for itself.
 
     Without configured keys, which only development allows and only on loopback, everybody may read.
     """
     keys: tuple[bytes, ...] = request.app.state.service.api_keys
     if not keys:
         return
-    given = (credentials.credentials if credentials else key or "").encode()
+    # Headers come as Latin-1 text, whatever bytes were sent; a key is compared byte by byte.
+    given = [text.encode("latin-1") for text in (credentials and credentials.credentials, key) if text]
     matched = False
     for known in keys:
-        # No early exit: the time taken does not tell which key matched.
-        matched |= hmac.compare_digest(known, given)
+        for one in given:
+            # No early exit: the time taken does not tell which key matched.
+            matched |= hmac.compare_digest(known, one)
     if not matched:
         raise HTTPException(
             401,
             "an API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY",
             headers={"WWW-Authenticate": "Bearer"},
         )
+
+
+class KeyedRoute(APIRoute):
+    """A route that asks for the key before it reads the body, and reads no more of the body than the limit.
+
+    FastAPI itself reads and parses the whole body before it looks at any dependency.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        """The route's handler, behind both checks."""
+        answer = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            await require_key(request, await bearer(request), await header(request))
+            return await answer(_limited(request, request.app.state.service.settings.max_body_bytes))
+
+        return guarded
+
+
+def _limited(request: Request, most_bytes: int) -> Request:
+    size = 0
+
+    async def receive() -> Message:
+        nonlocal size
+        message = await request.receive()
+        size += len(message.get("body", b""))
+        if size > most_bytes:
+            raise HTTPException(413, f"the body is larger than {most_bytes} bytes", headers={"Connection": "close"})
+        return message
+
+    return Request(request.scope, receive)

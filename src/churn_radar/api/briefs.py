@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
 from pydantic import BaseModel, Field
 
-from churn_radar.api.auth import require_key
+from churn_radar.api.auth import KeyedRoute, require_key
 from churn_radar.api.errors import documented
 from churn_radar.api.pages import Cursor, Limit, cursor_of, read_cursor
 from churn_radar.research.brief import Brief
@@ -16,7 +16,7 @@ from churn_radar.store.customers import customers_named
 from churn_radar.store.record import Record
 from churn_radar.store.signals import CustomerNames, any_signal, pending_count
 
-router = APIRouter(tags=["briefs"], dependencies=[Depends(require_key)])
+router = APIRouter(tags=["briefs"], dependencies=[Depends(require_key)], route_class=KeyedRoute)
 
 
 class CustomerBriefs(BaseModel):
@@ -39,7 +39,7 @@ def _record(request: Request) -> Record:
     return record
 
 
-@router.get("/briefs", summary="All briefs, newest first", responses=documented(400, 401, 422))
+@router.get("/briefs", summary="All briefs, newest first", responses=documented(400, 401, 422, 503))
 async def read_briefs(request: Request, limit: Limit = 50, cursor: Cursor = None) -> BriefPage:
     """One page of briefs. Continue with the `cursor` of the answer."""
     async with _record(request).read() as connection:
@@ -54,7 +54,7 @@ async def read_briefs(request: Request, limit: Limit = 50, cursor: Cursor = None
 @router.get(
     "/briefs/{customer_id:path}",
     summary="The briefs of one customer",
-    responses=documented(401, 404),
+    responses=documented(401, 404, 422, 503),
 )
 async def read_customer_briefs(
     request: Request,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request
 from pydantic import BaseModel, Field
 
-from churn_radar.api.auth import require_key
+from churn_radar.api.auth import KeyedRoute, require_key
 from churn_radar.api.errors import documented
 from churn_radar.errors import NotUnderstood
 from churn_radar.intake.events import NotASignal, to_arrival, understand
@@ -16,7 +16,7 @@ from churn_radar.intake.payload import Event
 from churn_radar.intake.samples import SAMPLES
 from churn_radar.store.arrivals import Verdict
 
-router = APIRouter(tags=["events"], dependencies=[Depends(require_key)])
+router = APIRouter(tags=["events"], dependencies=[Depends(require_key)], route_class=KeyedRoute)
 
 
 class EventAnswer(BaseModel):
@@ -31,7 +31,7 @@ EXAMPLES: dict[str, Any] = {
 }
 
 
-@router.post("/events", summary="Feed one event in by hand", responses=documented(401, 422, 503))
+@router.post("/events", summary="Feed one event in by hand", responses=documented(401, 413, 422, 503))
 async def post_event(
     request: Request,
     event: Annotated[Event, Body(openapi_examples=EXAMPLES)],

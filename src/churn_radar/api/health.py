@@ -45,9 +45,12 @@ async def readyz(request: Request, response: Response) -> Ready:
     """Commits to the record (at most once a second) and looks at the free disk space."""
     service = request.app.state.service
     reason: str | None = None
-    free = shutil.disk_usage(service.record.path.parent).free
-    if free < LEAST_FREE_BYTES:
-        reason = f"the disk of the record has {free // 2**20} MiB left; make room"
+    try:
+        free = shutil.disk_usage(service.record.path.parent).free
+        if free < LEAST_FREE_BYTES:
+            reason = f"the disk of the record has {free // 2**20} MiB left; make room"
+    except OSError as error:
+        reason = f"the folder of the record cannot be looked at: {error.strerror}"
     try:
         await service.check_record()
     except RecordUnavailable as error:

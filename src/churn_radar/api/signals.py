@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query, Reques
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.api.auth import require_key
+from churn_radar.api.auth import KeyedRoute, require_key
 from churn_radar.api.errors import documented
 from churn_radar.api.pages import Cursor, Limit, cursor_of, read_cursor
 from churn_radar.research.brief import AttributesSource
@@ -28,7 +28,7 @@ from churn_radar.store.tables import Status
 from churn_radar.work.replay import Replayed
 from churn_radar.work.triaged import Triaged
 
-router = APIRouter(tags=["signals"], dependencies=[Depends(require_key)])
+router = APIRouter(tags=["signals"], dependencies=[Depends(require_key)], route_class=KeyedRoute)
 
 MOST_REPLAYS = 1000
 
@@ -167,7 +167,7 @@ EventId = Annotated[
 ]
 
 
-@router.get("/signals", summary="Signals, newest first", responses=documented(400, 401, 422))
+@router.get("/signals", summary="Signals, newest first", responses=documented(400, 401, 422, 503))
 async def read_signals(
     request: Request,
     status: Annotated[Status | None, Query(description="Only those that stand here.")] = None,
@@ -181,7 +181,7 @@ async def read_signals(
     return SignalPage(items=items, cursor=cursor_of(found[limit - 1].seq) if len(found) > limit else None)
 
 
-@router.get("/signals/{event_id:path}", summary="What became of one signal", responses=documented(401, 404))
+@router.get("/signals/{event_id:path}", summary="What became of one signal", responses=documented(401, 404, 503))
 async def read_signal(request: Request, event_id: EventId) -> SignalDetail:
     """One signal with its facts, its history and the deliveries of its brief."""
     async with _record(request).read() as connection:
@@ -217,7 +217,7 @@ def _answer(signal: Signal, replayed: Replayed) -> ReplayAnswer:
     "/signals/replay",
     status_code=202,
     summary="Start the work on several signals again",
-    responses=documented(401, 422, 503),
+    responses=documented(401, 413, 422, 503),
 )
 async def replay_signals(request: Request, wanted: Annotated[ReplayRequest, Body()]) -> ReplayAnswers:
     """Replay signals by their ids, or all of one status (at most 1,000 a call; call again for the rest)."""
@@ -241,7 +241,7 @@ async def replay_signals(request: Request, wanted: Annotated[ReplayRequest, Body
     "/signals/{event_id:path}/replay",
     status_code=202,
     summary="Start the work on a signal again",
-    responses=documented(401, 404, 503),
+    responses=documented(401, 404, 422, 503),
 )
 async def replay_signal(
     request: Request,

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 import structlog
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from churn_radar import metrics
 from churn_radar.errors import NotUnderstood, RecordUnavailable
@@ -80,16 +80,20 @@ class Door:
             elif name == b"x-cio-timestamp":
                 timestamps.append(value)
             elif name == b"content-length":
-                declared = int(value)
+                declared = _length(value)
             elif name == b"content-type" and not _is_json(value):
+                log.warning("door.wrong_type", hint="the sender, or a proxy, names another type than application/json")
                 await _refuse(send, 415, "the webhook takes application/json only")
                 return
         try:
             body = await self._body(receive, declared)
         except _TooLarge:
+            # The sender repeats it for days and holds its later events back: somebody has to hear of it.
+            log.warning("door.too_large", declared=declared, limit=self._max_body_bytes)
             await _refuse(send, 413, f"the body is larger than {self._max_body_bytes} bytes")
             return
         except TimeoutError:
+            log.warning("door.too_slow", declared=declared, seconds=BODY_TIMEOUT_SECONDS)
             await _refuse(send, 408, "the body did not arrive in time")
             return
         except _SenderGone:
@@ -115,31 +119,21 @@ class Door:
     async def _body(self, receive: Receive, declared: int) -> bytes:
         if declared > self._max_body_bytes:
             raise _TooLarge
-        message = await receive()
-        if message["type"] == "http.request" and not message.get("more_body"):
-            return self._limited(message.get("body", b""))
-        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-            return await self._rest(message, receive)
-
-    async def _rest(self, message: Message, receive: Receive) -> bytes:
         chunks: list[bytes] = []
         size = 0
-        while True:
-            if message["type"] == "http.disconnect":
-                raise _SenderGone
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > self._max_body_bytes:
-                raise _TooLarge
-            chunks.append(chunk)
-            if not message.get("more_body"):
-                return b"".join(chunks)
-            message = await receive()
-
-    def _limited(self, body: bytes) -> bytes:
-        if len(body) > self._max_body_bytes:
-            raise _TooLarge
-        return body
+        # The first byte counts too: a sender that says only its headers would hold the connection for ever.
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _SenderGone
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > self._max_body_bytes:
+                    raise _TooLarge
+                chunks.append(chunk)
+                if not message.get("more_body"):
+                    return b"".join(chunks)
 
     def _verify(self, body: bytes, signatures: Sequence[bytes], timestamps: Sequence[bytes]) -> SignedBody | Refusal:
         if not self._secrets:
@@ -154,25 +148,31 @@ class Door:
 
     async def _keep(self, signed: SignedBody) -> Accepted:
         """Decide, and commit what is worth keeping. Raises RecordUnavailable."""
-        decoded: dict[str, Any] | None = None
+        event_id: str | None = None
         try:
             decoded = decode(signed.body)
+            event_id = _event_id(decoded)
             if not may_be_signal(read_name(decoded), self._alert_events):
-                return Accepted(Verdict.IGNORED, _event_id(decoded))
+                return Accepted(Verdict.IGNORED, event_id)
             event = understand(read_event(decoded), self._alert_events)
         except NotUnderstood as error:
             log.warning("door.not_understood", reason=error.reason, bytes=len(signed.body))
-            return await self._accept(
-                to_quarantine(
-                    signed.body,
-                    error.reason,
-                    received_at=self._now(),
-                    event_id=_event_id(decoded) if decoded else None,
-                )
-            )
+            return await self._quarantine(signed, error.reason, event_id)
+        except Exception as error:
+            # A fault of ours must not hold the sender's feed back for an hour: the body waits for the mended release.
+            log.exception("door.reading_failed", bytes=len(signed.body))
+            return await self._quarantine(signed, f"reading it failed: {type(error).__name__}", event_id)
         if isinstance(event, NotASignal):
             return Accepted(Verdict.IGNORED, event.event_id)
         return await self._accept(to_arrival(event, received_at=self._now(), source="webhook"))
+
+    def _quarantine(self, signed: SignedBody, reason: str, event_id: str | None) -> asyncio.Future[Accepted]:
+        return self._accept(to_quarantine(signed.body, reason, received_at=self._now(), event_id=event_id))
+
+
+def _length(content_length: bytes) -> int:
+    """The declared length, or 0 when it cannot be read: what arrives is measured anyway."""
+    return int(content_length) if content_length.isdigit() and len(content_length) < 20 else 0
 
 
 def _is_json(content_type: bytes) -> bool:

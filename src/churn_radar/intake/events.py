@@ -124,7 +124,8 @@ def _key(event: Event, kind: str, customer: CustomerRef) -> str:
     """
     if event.event_id:
         return _digest("id", event.event_id, kind, customer.key)
-    facts = event.data.model_dump(exclude={"customer_id", "identifiers"}) if event.data else {}
+    # `content` is left out: it may be any JSON, of any size, and what it says is in `kind` already.
+    facts = event.data.model_dump(exclude={"customer_id", "identifiers", "content"}) if event.data else {}
     moment = event.timestamp.timestamp() if event.timestamp else None
     return _digest("facts", kind, customer.key, moment, {k: v for k, v in facts.items() if v is not None})
 

@@ -50,11 +50,11 @@ def _text(value: object) -> object:
 
 
 def _instant(value: object) -> object:
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, bool):
         raise ValueError("a timestamp is a number")
-    if isinstance(value, str) and not value.strip().isdigit():
+    if isinstance(value, str) and not value.strip().isdecimal():
         try:
             parsed = datetime.fromisoformat(value.strip())
         except ValueError:
@@ -148,14 +148,14 @@ def read_name(decoded: dict[str, Any]) -> str:
     Most traffic is told apart by its name alone, so this is read before anything else is looked at. Raises
     NotUnderstood when there is no name or it is not text.
     """
-    name = decoded.get("metric")
-    if name is None or name == "":
-        name = decoded.get("event_type")
-    if name is None or name == "":
-        raise NotUnderstood("neither metric nor event_type names the event")
-    if not isinstance(name, str) or len(name) > MAX_NAME_CHARACTERS or "\0" in name:
-        raise NotUnderstood("the event's name is not text")
-    return name
+    for field in ("metric", "event_type"):
+        name = decoded.get(field)
+        if name is None or (isinstance(name, str) and not name.strip()):
+            continue
+        if not isinstance(name, str) or len(name) > MAX_NAME_CHARACTERS or "\0" in name:
+            raise NotUnderstood("the event's name is not text")
+        return name
+    raise NotUnderstood("neither metric nor event_type names the event")
 
 
 def read_event(decoded: dict[str, Any]) -> Event:

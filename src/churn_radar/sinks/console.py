@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from typing import TextIO
 
 from churn_radar.research.brief import Brief
 from churn_radar.sinks.alert import alert_block
 from churn_radar.sinks.protocol import SinkOptions
+from churn_radar.sinks.thread import OwnThread
 from churn_radar.triage.money import format_money
 
 
@@ -21,16 +22,17 @@ class ConsoleSink:
     name: str
     brief_characters: int
     stream: TextIO | None = None
+    _thread: OwnThread = field(default_factory=lambda: OwnThread("console"), repr=False)
 
     async def deliver(self, brief: Brief) -> None:
-        """Print one block, whole, never interleaved with another's lines."""
-        block = render(brief, self.brief_characters)
-        # A blocked pipe must not stop the event loop.
-        await asyncio.to_thread(self._print, block)
+        """Print one block, whole, never interleaved with another's lines. Raises OSError."""
+        await self._thread.run(partial(self._print, render(brief, self.brief_characters)))
 
     def _print(self, block: str) -> None:
         stream = self.stream or sys.stdout
-        stream.write(block + "\n")
+        # A terminal that cannot show a character shows a question mark; the brief itself is in the record.
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        stream.write(block.encode(encoding, "replace").decode(encoding) + "\n")
         stream.flush()
 
 

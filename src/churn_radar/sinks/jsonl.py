@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -13,6 +13,7 @@ import orjson
 from churn_radar.errors import SettingsError
 from churn_radar.research.brief import Brief
 from churn_radar.sinks.protocol import SinkOptions
+from churn_radar.sinks.thread import OwnThread
 
 
 @dataclass(frozen=True)
@@ -22,16 +23,15 @@ class JsonlSink:
     name: str
     path: Path
     max_bytes: int
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    _thread: OwnThread = field(default_factory=lambda: OwnThread("jsonl"), repr=False)
 
     async def deliver(self, brief: Brief) -> None:
         """Append one line; returns when it is on disk. Raises OSError."""
-        line = orjson.dumps(brief.as_record()) + b"\n"
-        async with self._lock:
-            await asyncio.to_thread(self._append, line)
+        await self._thread.run(partial(self._append, orjson.dumps(brief.as_record()) + b"\n"))
 
     def _append(self, line: bytes) -> None:
-        if self.path.exists() and self.path.stat().st_size + len(line) > self.max_bytes:
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size and size + len(line) > self.max_bytes:
             self.path.rename(self._dated_name())
         # Private: briefs name customers.
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -45,6 +45,8 @@ class JsonlSink:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if not size and hasattr(os, "O_DIRECTORY"):
+            _sync_folder(self.path.parent)
 
     def _ends_a_line(self, size: int) -> bool:
         with self.path.open("rb") as file:
@@ -53,14 +55,31 @@ class JsonlSink:
 
     def _dated_name(self) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        return self.path.with_name(f"{self.path.stem}-{stamp}{self.path.suffix}")
+        path, again = self.path.with_stem(f"{self.path.stem}-{stamp}"), 1
+        while path.exists():
+            # The clock was set back: one file must not take another's place.
+            path, again = self.path.with_stem(f"{self.path.stem}-{stamp}-{again}"), again + 1
+        return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name as durable as its content."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def create(options: SinkOptions) -> JsonlSink:
-    """The factory behind `jsonl` and `jsonl:PATH`; the folder must exist."""
+    """The factory behind `jsonl` and `jsonl:PATH`; the folder must exist, the path must not be one."""
     path = Path(options.target) if options.target else options.settings.jsonl_path
     if not path.parent.is_dir():
         raise SettingsError(
             [f"CHURN_RADAR_SINKS: the folder of {str(path)!r} does not exist; create it (example: jsonl:briefs.jsonl)"]
+        )
+    if path.is_dir():
+        raise SettingsError(
+            [f"CHURN_RADAR_SINKS: {str(path)!r} is a folder; name a file in it (example: jsonl:briefs.jsonl)"]
         )
     return JsonlSink(options.name, path, options.settings.jsonl_max_bytes)

@@ -48,6 +48,11 @@ class SinkOptions:
 Factory = Callable[[SinkOptions], Sink]
 
 
+def kind_of(name: str) -> str:
+    """The kind of a sink by its name: all of it that logs and metrics show, for a target may hold a secret."""
+    return name.partition(":")[0]
+
+
 def available() -> list[str]:
     """The kinds of sink that are installed."""
     return sorted({point.name for point in entry_points(group=GROUP)})
@@ -62,19 +67,23 @@ def create_sinks(settings: Settings) -> list[Sink]:
     sinks: list[Sink] = []
     problems: list[str] = []
     for item in settings.sinks:
-        kind, _, target = item.partition(":")
+        kind, target = kind_of(item), item.partition(":")[2]
         if kind not in factories:
             problems.append(
                 f"CHURN_RADAR_SINKS: there is no sink {kind!r}; installed are {', '.join(sorted(factories))}"
                 " (example: CHURN_RADAR_SINKS=console,jsonl:briefs.jsonl)"
             )
             continue
-        if any(sink.name == item for sink in sinks):
-            problems.append(f"CHURN_RADAR_SINKS: {item!r} is there twice; give each sink its own target")
-            continue
         try:
             factory: Factory = factories[kind].load()
-            sinks.append(factory(SinkOptions(item, target or None, settings)))
+            sink: object = factory(SinkOptions(item, target or None, settings))
+            if not isinstance(sink, Sink):
+                problems.append(f"CHURN_RADAR_SINKS: what {kind!r} makes is no sink: it lacks `name` or `deliver`")
+            elif sink.name in names(sinks):
+                # Deliveries are owed by name.
+                problems.append(f"CHURN_RADAR_SINKS: {kind!r} is there twice; give each sink its own target")
+            else:
+                sinks.append(sink)
         except SettingsError as error:
             problems += error.problems
         except Exception as error:

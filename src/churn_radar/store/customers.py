@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, RowMapping, insert, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.store.tables import customers
+from churn_radar.store.tables import briefs, customers, signals
 from churn_radar.triage.customer import CustomerRef, Profile
 
 
@@ -54,7 +54,8 @@ async def recall(connection: AsyncConnection, ref: CustomerRef) -> KnownCustomer
 async def remember(connection: AsyncConnection, profile: Profile, now: datetime) -> int:
     """Keep a profile that was just read live; returns the customer's row number.
 
-    One customer under several names becomes one row as soon as one look-up shows the names together.
+    One customer under several names becomes one row as soon as one look-up shows the names together; their
+    signals and briefs move to that row.
     """
     ref = profile.ref
     known = await recall(connection, ref)
@@ -67,9 +68,31 @@ async def remember(connection: AsyncConnection, profile: Profile, now: datetime)
     }
     if known:
         await connection.execute(update(customers).where(customers.c.seq == known.seq).values(**values))
+        await _gather(connection, ref, known.seq)
         return known.seq
     inserted = await connection.execute(insert(customers).values(**values).returning(customers.c.seq))
     return int(inserted.scalar_one())
+
+
+async def _gather(connection: AsyncConnection, ref: CustomerRef, into: int) -> None:
+    """Make one row of those that `ref` shows to be one customer.
+
+    A row that knows another lasting identifier is somebody else: somebody who had the id or the address before.
+    """
+    no_cio_id, no_id = customers.c.cio_id.is_(None), customers.c.customer_id.is_(None)
+    same: list[ColumnElement[bool]] = []
+    if ref.cio_id:
+        same.append(customers.c.cio_id == ref.cio_id)
+    if ref.id:
+        same.append(and_(customers.c.customer_id == ref.id, no_cio_id))
+    if ref.email:
+        same.append(and_(customers.c.email == ref.email.lower(), no_cio_id, no_id))
+    others = (await connection.execute(select(customers.c.seq).where(or_(*same), customers.c.seq != into))).scalars()
+    for other in others.all():
+        for table in (signals, briefs):
+            moved = update(table).where(table.c.customer_seq == other)
+            await connection.execute(moved.values(customer_seq=into))
+        await connection.execute(delete(customers).where(customers.c.seq == other))
 
 
 async def customers_named(connection: AsyncConnection, name: str) -> tuple[int, ...]:

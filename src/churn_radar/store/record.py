@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from sqlalchemy import event, text
+from sqlalchemy import URL, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -78,7 +78,7 @@ class Record:
 
 def _engine(path: Path, *, readers: bool) -> AsyncEngine:
     engine = create_async_engine(
-        f"sqlite+aiosqlite:///{path}",
+        URL.create("sqlite+aiosqlite", database=str(path)),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=READERS if readers else 1,
         max_overflow=0,
@@ -111,9 +111,10 @@ def _engine(path: Path, *, readers: bool) -> AsyncEngine:
 def lock_record(path: Path) -> FileLock:
     """Take the exclusive lock on a record's file, or raise RecordLocked at once.
 
-    The operating system drops the lock when its process dies, however it dies.
+    The lock lies beside the file itself, whichever symbolic link leads there. The operating system drops it
+    when its process dies, however it dies.
     """
-    lock = FileLock(f"{path}.lock", blocking=False)
+    lock = FileLock(f"{path.resolve()}.lock", blocking=False)
     try:
         lock.acquire()
     except Timeout:

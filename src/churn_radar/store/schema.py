@@ -15,11 +15,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event, inspect
+from sqlalchemy import URL, Connection, create_engine, event, inspect
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from churn_radar.errors import RecordUnusable
+from churn_radar.store.tables import signals
 
 
 class SchemaState(StrEnum):
@@ -33,8 +34,14 @@ class SchemaState(StrEnum):
 
 
 def sqlite_path(database_url: str) -> Path:
-    """The file behind `sqlite:///relative.db` or `sqlite:////absolute.db`."""
-    return Path(database_url.removeprefix("sqlite:///"))
+    """The file behind `sqlite:///relative.db` or `sqlite:////absolute.db`.
+
+    Raises RecordUnusable for what names no file: the database in memory, a URI, or parameters after a `?`.
+    """
+    name = database_url.removeprefix("sqlite:///")
+    if name == ":memory:" or name.startswith("file:") or "?" in name:
+        raise RecordUnusable("CHURN_RADAR_DATABASE_URL has to name a plain file, without parameters: sqlite:///FILE")
+    return Path(name)
 
 
 def _config() -> Config:
@@ -47,7 +54,7 @@ def _state(connection: Connection) -> SchemaState:
     tables = inspect(connection).get_table_names()
     if not tables:
         return SchemaState.EMPTY
-    if "alembic_version" not in tables:
+    if not {"alembic_version", signals.name} <= set(tables):
         return SchemaState.FOREIGN
     scripts = ScriptDirectory.from_config(_config())
     current = MigrationContext.configure(connection).get_current_revision()
@@ -107,12 +114,18 @@ def upgrade_record(path: Path) -> SchemaState:
         raise RecordUnusable(f"{str(path)!r} was written by a newer churn_radar; run that release, or a newer one")
     if state is SchemaState.FOREIGN:
         raise RecordUnusable(f"{str(path)!r} is a database of another program; choose another file")
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
 
     @event.listens_for(engine, "connect")
     def _durable(dbapi_connection: sqlite3.Connection, _: object) -> None:
+        # The driver begins no transaction for CREATE TABLE; left to it, a crash here would leave half a schema.
+        dbapi_connection.isolation_level = None
         dbapi_connection.execute("PRAGMA journal_mode=WAL")
         dbapi_connection.execute("PRAGMA synchronous=FULL")
+
+    @event.listens_for(engine, "begin")
+    def _all_or_nothing(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     try:
         with engine.begin() as connection:

@@ -7,6 +7,7 @@ understood), its customer is looked up (`customers`), Mave answers (`briefs`), e
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -33,6 +34,11 @@ from sqlalchemy.types import TypeDecorator
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def _whole_number(digits: str) -> int | str:
+    """A number as such while 64 bits hold it, else as the text it was: exact, as Customer.io's own values are."""
+    return int(digits) if len(digits) < 19 else digits
+
+
 class Instant(TypeDecorator[datetime]):
     """An aware UTC datetime, stored as whole microseconds since 1970: sorts and compares alike everywhere."""
 
@@ -53,7 +59,13 @@ class Json(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else orjson.dumps(value).decode()
+        if value is None:
+            return None
+        try:
+            return orjson.dumps(value).decode()
+        except TypeError:
+            # orjson stops at 64 bits. Upstream answers may hold longer numbers, and one must not wedge its signal.
+            return orjson.dumps(json.loads(json.dumps(value), parse_int=_whole_number)).decode()
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return None if value is None else orjson.loads(value)
@@ -167,6 +179,8 @@ customers = Table(
     Index("ix_customers_customer_id", "customer_id"),
     Index("ix_customers_cio_id", "cio_id"),
     Index("ix_customers_email", "email"),
+    # Two rows may become one; the number of the one that went must never come to mean somebody else.
+    sqlite_autoincrement=True,
 )
 
 briefs = Table(

@@ -114,9 +114,9 @@ class GroupWriter:
     async def write(self, work: Work[T]) -> T:
         """Run `work(connection)` in the next commit and return its result once that is on disk.
 
-        Raises whatever `work` raises (its own changes are rolled back), or RecordUnavailable when the commit
-        fails. `work` may run a second time when a neighbour spoils the shared transaction: it must only touch
-        the record.
+        Raises whatever `work` raises (its own changes are rolled back), or RecordUnavailable when the database
+        fails, at work or at the commit. `work` may run a second time when a neighbour spoils the shared
+        transaction: it must only touch the record.
         """
         if self._stopping:
             raise RecordUnavailable("the record is closing")
@@ -191,6 +191,8 @@ class GroupWriter:
         except Exception as error:
             if savepoint.is_active:
                 await savepoint.rollback()
+            if isinstance(error, OperationalError):
+                return unit, None, RecordUnavailable(f"the record cannot commit: {_cause(error)}")
             return unit, None, error
         await savepoint.commit()
         return unit, result, None

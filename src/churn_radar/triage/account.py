@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from churn_radar.triage.money import ABSENT, NOT_A_NUMBER, parse_mrr
-from churn_radar.triage.text import clean_text
+from churn_radar.triage.text import clean_text, clean_words
 
 _LONGEST_TENURE_DAYS = 100_000
 # Between these a number is a time: seconds from 1973 on, milliseconds above what seconds reach in year 5138.
@@ -79,7 +79,7 @@ def read_account(attributes: Mapping[str, object], rules: Rules) -> Account:
 
     def text(name: str, fact: str) -> str | None:
         value = attributes.get(name)
-        cleaned = clean_text(value)
+        cleaned = clean_words(value)
         if cleaned is None and value is not None and not isinstance(value, str):
             notes.append(f"{fact} is not text")
         return cleaned
@@ -135,7 +135,7 @@ def _last_active(value: object) -> tuple[str | None, str | None]:
     if _is_blank(value):
         return None, None
     number = _number(value)
-    text = clean_text(value)
+    text = clean_words(value)
     if text is None or (number is not None and not 0 < number < math.inf):
         return None, "last active is not a time"
     if number is None or not _FIRST_SECONDS <= number < _LAST_MILLISECONDS:

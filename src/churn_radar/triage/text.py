@@ -56,6 +56,17 @@ def clean_text(value: object, limit: int = 120) -> str | None:
     return line[:limit].rstrip() or None
 
 
+def clean_words(value: object, limit: int = 120) -> str | None:
+    """As `clean_text`, but never with half a word at the end; None when even the first word is too long.
+
+    What is hidden later (names, mail addresses) is looked for whole, so no cut may leave a piece of it.
+    """
+    line = clean_text(value, limit + 1)
+    if line is None or len(line) <= limit:
+        return line
+    return line[:limit].rpartition(" ")[0].rstrip() or None
+
+
 def hide_mail(text: str) -> str:
     """`text` with everything that looks like a mail address replaced by `[removed]`."""
     return _MAIL.sub(REMOVED, text)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
 
 from churn_radar import metrics
-from churn_radar.sinks.protocol import Sink
+from churn_radar.research.brief import Brief
+from churn_radar.sinks.protocol import Sink, kind_of
 from churn_radar.store.briefs import load_brief
 from churn_radar.store.deliveries import load_delivery, settle
 from churn_radar.store.tables import DeliveryStatus
@@ -21,6 +23,9 @@ from churn_radar.work.steps import Floor, describe
 log = structlog.get_logger(__name__)
 
 TIMEOUT = timedelta(seconds=60)
+# Deliveries to one sink at once: a sink that hangs holds this many places and no more.
+AT_ONCE = 8
+BUSY_DELAY = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class DeliverStep:
 
     floor: Floor
     sinks: Mapping[str, Sink]
+    _under_way: Counter[str] = field(default_factory=Counter, repr=False)
 
     async def __call__(self, seq: int) -> Outcome:
         """Do the step for one delivery; after a crash it may be repeated, with the same brief id."""
@@ -41,15 +47,16 @@ class DeliverStep:
         if sink is None:
             await self._settle(seq, DeliveryStatus.DEAD, delivery.attempts, "this sink is no longer configured")
             return Done()
+        if self._under_way[sink.name] >= AT_ONCE:
+            return Again(BUSY_DELAY)
         try:
-            async with asyncio.timeout(TIMEOUT.total_seconds()):
-                await sink.deliver(stored.brief)
+            await self._hand_over(sink, stored.brief)
         except Exception as error:
-            metrics.delivery(delivery.sink, "failed")
+            metrics.delivery(kind_of(delivery.sink), "failed")
             decision = decide(error, attempts=delivery.attempts, delays=self.floor.retry_delays)
             log.warning(
                 "delivery.failed",
-                sink=delivery.sink,
+                sink=kind_of(delivery.sink),
                 brief_id=stored.brief.id,
                 attempt=decision.attempt,
                 cause=describe(error),
@@ -59,16 +66,24 @@ class DeliverStep:
                 return Again(decision.delay)
             await self._settle(seq, DeliveryStatus.DEAD, decision.attempt, describe(error))
             return Done()
-        metrics.delivery(delivery.sink, "delivered")
+        metrics.delivery(kind_of(delivery.sink), "delivered")
         await self._settle(seq, DeliveryStatus.DELIVERED, delivery.attempts + 1, None)
-        log.info("delivery.delivered", sink=delivery.sink, brief_id=stored.brief.id)
+        log.info("delivery.delivered", sink=kind_of(delivery.sink), brief_id=stored.brief.id)
         return Done()
+
+    async def _hand_over(self, sink: Sink, brief: Brief) -> None:
+        self._under_way[sink.name] += 1
+        try:
+            async with asyncio.timeout(TIMEOUT.total_seconds()):
+                await sink.deliver(brief)
+        finally:
+            self._under_way[sink.name] -= 1
 
     async def _settle(
         self, seq: int, status: DeliveryStatus, attempts: int, reason: str | None, *, delay: timedelta | None = None
     ) -> None:
         now = self.floor.now()
-        await self.floor.record.write(
+        await self.floor.write(
             lambda connection: settle(
                 connection,
                 seq,

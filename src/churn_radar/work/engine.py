@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 import structlog
 from pgqueuer import PgQueuer, RetryRequested
@@ -25,6 +26,7 @@ from pgqueuer.models import Job
 log = structlog.get_logger(__name__)
 
 CLEAR_LOGS_EVERY = timedelta(seconds=60)
+FAULT_DELAY = timedelta(seconds=60)
 BATCH_SIZE = 50
 
 
@@ -72,7 +74,7 @@ class Engine:
         self._queries = queries
         self._running: asyncio.Task[None] | None = None
         self._clearing: asyncio.Task[None] | None = None
-        self._in_flight: set[tuple[Step, int]] = set()
+        self._in_flight: dict[tuple[Step, int], asyncio.Task[Any] | None] = {}
 
     def register(self, step: Step, handler: Handler, *, concurrency: int) -> None:
         """Let `handler(seq)` do a step, at most `concurrency` at once."""
@@ -83,16 +85,23 @@ class Engine:
             if (step, seq) in self._in_flight:
                 # A replay made a second job of a step that is under way: the first one does it.
                 return
-            self._in_flight.add((step, seq))
+            task = asyncio.current_task()
+            self._in_flight[step, seq] = task
             try:
                 outcome = await handler(seq)
+            except asyncio.CancelledError:
+                if task is None or task.cancelling():
+                    raise
+                # Not this job was cancelled but something that it waited for, in a sink for instance.
+                log.warning("work.step_cancelled", step=step.value, seq=seq)
+                outcome = Again(FAULT_DELAY)
             except Exception:
                 # Steps turn every failure into an outcome; what arrives here is a fault of ours. The record
                 # still holds the work, so nothing is lost: try again, and leave a trace for the developers.
                 log.exception("work.step_failed", step=step.value, seq=seq)
-                outcome = Again(timedelta(seconds=60))
+                outcome = Again(FAULT_DELAY)
             finally:
-                self._in_flight.discard((step, seq))
+                del self._in_flight[step, seq]
             if isinstance(outcome, Again):
                 raise RetryRequested(delay=outcome.delay)
 
@@ -110,6 +119,7 @@ class Engine:
     def start(self) -> None:
         """Begin to run jobs; needs a running event loop."""
         self._running = asyncio.create_task(self._pgq.qm.run(batch_size=BATCH_SIZE), name="engine")
+        self._running.add_done_callback(_tell_of_death)
         self._clearing = asyncio.create_task(self._clear_logs(), name="engine-log-clearing")
 
     async def stop(self, grace: timedelta) -> bool:
@@ -124,6 +134,10 @@ class Engine:
         self._pgq.shutdown.set()
         finished, _ = await asyncio.wait({self._running}, timeout=grace.total_seconds())
         if not finished:
+            # Each by itself: PgQueuer waits for its jobs, so cancelling it alone may cancel none of them.
+            for task in self._in_flight.values():
+                if task is not None:
+                    task.cancel()
             self._running.cancel()
             await asyncio.wait({self._running}, timeout=5)
         return bool(finished)
@@ -145,3 +159,9 @@ class Engine:
             await asyncio.sleep(CLEAR_LOGS_EVERY.total_seconds())
             await self._queries.clear_queue_log()
             await self._queries.clear_statistics_log()
+
+
+def _tell_of_death(running: asyncio.Task[None]) -> None:
+    """Readiness shows an engine that has died; this says what of."""
+    if not running.cancelled() and (error := running.exception()):
+        log.error("work.engine_died", exc_info=error)

@@ -23,11 +23,15 @@ class LookUp(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Enriched:
-    """A customer with attributes. `known` is set when they were not read live just now."""
+    """A customer with attributes. `known` is set when they were not read live just now.
+
+    `failure` is why not, when the App API could not say whether it knows the customer.
+    """
 
     profile: Profile
     source: AttributesSource
     known: KnownCustomer | None = None
+    failure: RetryLater | None = None
 
     @property
     def seen_at(self) -> datetime | None:
@@ -51,7 +55,7 @@ async def enrich(record: Record, customerio: LookUp, ref: CustomerRef) -> Enrich
     async with record.read() as connection:
         known = await recall(connection, ref)
     if known is not None:
-        return Enriched(known.profile, AttributesSource.CACHED, known)
+        return Enriched(known.profile, AttributesSource.CACHED, known, failure)
     if failure is not None:
         raise failure
     return None

@@ -8,6 +8,9 @@ What it means depends on where the signal stands:
     skipped              triaged again, by today's attributes and rules
     quarantined          read again by this release; understood, it becomes a signal like any other
     briefed, joined      sinks that gave up are tried again; with `force`, researched anew
+    joined, no brief yet whatever this table says of the signal whose brief it shares
+
+With `force` the cool-down is set aside too, wherever triage is still to come.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import structlog
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,9 +28,11 @@ from churn_radar.intake.events import ChurnEvent, may_be_signal, to_arrival, und
 from churn_radar.intake.payload import decode, read_event, read_name
 from churn_radar.store.arrivals import arrival_values
 from churn_radar.store.deliveries import revive_deliveries
-from churn_radar.store.signals import Signal, advance, quarantined_body
+from churn_radar.store.signals import Signal, advance, load_signal, quarantined_body
 from churn_radar.store.tables import Status, signals
 from churn_radar.work.engine import Step, Task
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +52,17 @@ async def replay(
     now: datetime,
     force: bool = False,
 ) -> Replayed:
-    """Replay one signal inside the caller's transaction; the caller starts the tasks after its commit."""
+    """Replay one signal inside the caller's transaction; the caller starts the tasks after its commit.
+
+    The signal is read again first: somebody else may have replayed it since the caller looked.
+    """
+    signal = await load_signal(connection, signal.seq) or signal
     match signal.status:
         case Status.RECEIVED:
+            await _due_now(connection, signal, now, forced=force or signal.forced)
             return Replayed(signal.status, "triage starts now", (Task(Step.TRIAGE, signal.seq),))
         case Status.WAITING:
+            await _due_now(connection, signal, now, forced=signal.forced)
             return Replayed(
                 signal.status,
                 "research starts as soon as its turn comes",
@@ -60,12 +72,16 @@ async def replay(
             return Replayed(signal.status, "research is under way already")
         case Status.DEAD if signal.triage is not None and signal.triage.get("persona"):
             return await _research(connection, signal, now)
+        case Status.SKIPPED if signal.kind is None:
+            return await _read_again(connection, signal, alert_events, now)
         case Status.DEAD | Status.SKIPPED:
-            return await _triage(connection, signal, now, forced=signal.forced)
+            return await _triage(connection, signal, now, forced=force or signal.forced)
         case Status.JOINED | Status.BRIEFED if force:
             if signal.status is Status.BRIEFED:
                 return await _research(connection, signal, now)
             return await _triage(connection, signal, now, forced=True)
+        case Status.JOINED if signal.brief_seq is None and signal.joined_to is not None:
+            return await _leader(connection, signal, signal.joined_to, alert_events=alert_events, now=now)
         case Status.JOINED | Status.BRIEFED:
             revived = await revive_deliveries(connection, signal.brief_seq, now) if signal.brief_seq else []
             effect = (
@@ -76,6 +92,32 @@ async def replay(
             return Replayed(signal.status, effect, tuple(Task(Step.DELIVER, seq) for seq in revived))
         case Status.QUARANTINED:
             return await _read_again(connection, signal, alert_events, now)
+
+
+async def _due_now(connection: AsyncConnection, signal: Signal, now: datetime, *, forced: bool) -> None:
+    """Let a signal that waits for its next attempt be attempted at once; its story tells that somebody asked."""
+    if signal.due_at is not None or signal.forced != forced:
+        await advance(
+            connection,
+            signal.seq,
+            expected=(signal.status,),
+            to=signal.status,
+            now=now,
+            reason="replayed",
+            attempts=signal.attempts,
+            forced=forced,
+        )
+
+
+async def _leader(
+    connection: AsyncConnection, signal: Signal, leader_seq: int, *, alert_events: Collection[str], now: datetime
+) -> Replayed:
+    """A signal that shares a brief which is not there yet: what is to be done is done to the one it joined."""
+    leader = await load_signal(connection, leader_seq)
+    if leader is None:
+        return await _triage(connection, signal, now, forced=signal.forced)
+    replayed = await replay(connection, leader, alert_events=alert_events, now=now)
+    return replace(replayed, status=signal.status, effect=f"shares the brief of {leader.public_id}: {replayed.effect}")
 
 
 async def _triage(connection: AsyncConnection, signal: Signal, now: datetime, *, forced: bool) -> Replayed:
@@ -107,19 +149,16 @@ async def _read_again(
             raise NotUnderstood("its body is no longer kept")
         event = _understand(body, alert_events)
     except NotUnderstood as error:
-        await connection.execute(
-            update(signals).where(signals.c.seq == signal.seq).values(reason=error.reason, updated_at=now)
-        )
-        return Replayed(Status.QUARANTINED, f"still not understood: {error.reason}")
+        return await _still_not_understood(connection, signal, error.reason, now)
+    except Exception as error:
+        # A fault of ours, as at the door: one such body must not keep the others of a bulk replay waiting.
+        log.exception("replay.reading_failed", signal_id=signal.signal_id)
+        return await _still_not_understood(connection, signal, f"reading it failed: {type(error).__name__}", now)
     if event is None:
-        reason = "read again: not a churn signal"
-        await advance(connection, signal.seq, expected=(Status.QUARANTINED,), to=Status.SKIPPED, now=now, reason=reason)
-        return Replayed(Status.SKIPPED, reason)
+        return await _set_aside(connection, signal, "read again: not a churn signal", now)
     known = (await connection.execute(select(signals.c.seq).where(signals.c.event_key == event.key))).first()
     if known:
-        reason = "read again: a duplicate of a signal that is already here"
-        await advance(connection, signal.seq, expected=(Status.QUARANTINED,), to=Status.SKIPPED, now=now, reason=reason)
-        return Replayed(Status.SKIPPED, reason)
+        return await _set_aside(connection, signal, "read again: a duplicate of a signal that is already here", now)
     arrival = replace(
         to_arrival(event, received_at=signal.received_at, source=signal.source), signal_id=signal.signal_id
     )
@@ -129,13 +168,25 @@ async def _read_again(
     await advance(
         connection,
         signal.seq,
-        expected=(Status.QUARANTINED,),
+        expected=(signal.status,),
         to=Status.RECEIVED,
         now=now,
         reason="read again and understood",
         **values,
     )
     return Replayed(Status.RECEIVED, "understood now; triage starts", (Task(Step.TRIAGE, signal.seq),))
+
+
+async def _still_not_understood(connection: AsyncConnection, signal: Signal, reason: str, now: datetime) -> Replayed:
+    await connection.execute(update(signals).where(signals.c.seq == signal.seq).values(reason=reason, updated_at=now))
+    return Replayed(signal.status, f"still not understood: {reason}")
+
+
+async def _set_aside(connection: AsyncConnection, signal: Signal, reason: str, now: datetime) -> Replayed:
+    """A body that is understood at last, and nothing for us; said once, however often it is read again."""
+    if (signal.status, signal.reason) != (Status.SKIPPED, reason):
+        await advance(connection, signal.seq, expected=(signal.status,), to=Status.SKIPPED, now=now, reason=reason)
+    return Replayed(Status.SKIPPED, reason)
 
 
 def _understand(body: bytes, alert_events: Collection[str]) -> ChurnEvent | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,7 +17,7 @@ from churn_radar import metrics
 from churn_radar.errors import UpstreamError
 from churn_radar.research.answer import clean_sources, confidence, risk, unsupported_claims
 from churn_radar.research.brief import AttributesSource
-from churn_radar.research.mave import MaveAnswer
+from churn_radar.research.mave import SERVICE, MaveAnswer
 from churn_radar.research.prompt import build_prompt
 from churn_radar.research.sections import parse_sections
 from churn_radar.store.briefs import briefs_of_signal, insert_brief
@@ -25,13 +27,21 @@ from churn_radar.store.signals import Signal, advance, attach_brief, joined_sign
 from churn_radar.store.tables import Status
 from churn_radar.triage.account import Account
 from churn_radar.work.engine import Done, Outcome, Step, Task
-from churn_radar.work.steps import Floor, fail
+from churn_radar.work.steps import Floor, fail, not_yet
 from churn_radar.work.triaged import Triaged
 
 log = structlog.get_logger(__name__)
 
-# Attributes that name a person. Their values never reach a prompt, wherever else they turn up.
-PERSONAL = ("email", "name", "first_name", "last_name", "full_name", "firstname", "lastname", "phone", "username")
+# Attributes that name a person, however they are spelled. Their values never reach a prompt, wherever they turn up.
+PERSONAL = frozenset(
+    {
+        *("name", "fullname", "firstname", "lastname", "middlename", "givenname", "familyname", "surname"),
+        *("nickname", "displayname", "contactname", "username", "email", "emailaddress"),
+        *("phone", "phonenumber", "mobile", "mobilephone"),
+    }
+)
+# More than any balance; a count that no column holds must not cost the brief that it came with.
+_MOST_CREDITS = 10**9
 
 
 class Researcher(Protocol):
@@ -53,13 +63,22 @@ class ResearchStep:
 
     async def __call__(self, seq: int) -> Outcome:
         """Do the step for one signal; safe to repeat: a stored brief is not asked for again."""
+        async with self.floor.record.read() as connection:
+            signal = await load_signal(connection, seq)
+        if signal is None or signal.status is not Status.WAITING:
+            return Done()
+        if wait := await not_yet(self.floor, signal, SERVICE):
+            return wait
         now = self.floor.now()
-        started = await self.floor.record.write(
-            lambda connection: _start(connection, seq, now),
-        )
+        started = await self.floor.write(lambda connection: _start(connection, seq, now))
         if started is None:
             return Done()
-        signal, customer, joined = started
+        try:
+            return await self._research(*started)
+        except Exception as error:
+            return await fail(self.floor, started[0], error, back_to=Status.WAITING)
+
+    async def _research(self, signal: Signal, customer: KnownCustomer, joined: Sequence[Signal]) -> Outcome:
         triaged = Triaged.model_validate(signal.triage)
         account, persona = triaged.account, triaged.persona
         if account is None or persona is None:
@@ -75,11 +94,11 @@ class ResearchStep:
         try:
             answer = await self.mave.ask(prompt)
         except UpstreamError as error:
-            metrics.upstream("mavera", type(error).__name__, (self.floor.now() - began).total_seconds())
-            return await fail(self.floor, signal, error, back_to=Status.WAITING)
-        metrics.upstream("mavera", "ok", (self.floor.now() - began).total_seconds())
-        self.floor.troubles.clear("mavera")
-        deliveries = await self.floor.record.write(
+            metrics.upstream(SERVICE, type(error).__name__, (self.floor.now() - began).total_seconds())
+            raise
+        metrics.upstream(SERVICE, "ok", (self.floor.now() - began).total_seconds())
+        self.floor.troubles.clear(SERVICE)
+        deliveries = await self.floor.write(
             lambda connection: self._keep(connection, signal, customer, triaged, account, persona, prompt, answer)
         )
         metrics.signal(Status.BRIEFED.value)
@@ -154,6 +173,8 @@ async def _start(
     if signal is None or signal.status is not Status.WAITING or signal.customer_seq is None:
         return None
     customer = await load_customer(connection, signal.customer_seq)
+    if customer is None:
+        return None
     claimed = await advance(
         connection,
         seq,
@@ -162,7 +183,7 @@ async def _start(
         now=now,
         attempts=signal.attempts,
     )
-    if not claimed or customer is None:
+    if not claimed:
         return None
     return signal, customer, await joined_signals(connection, seq)
 
@@ -173,7 +194,7 @@ def private_values(customer: KnownCustomer, signals: Sequence[Signal]) -> Collec
     values = [value for ref in refs for value in (ref.id, ref.cio_id, ref.email)]
     attributes: Mapping[str, object] = customer.profile.attributes
     for name, value in attributes.items():
-        if name.lower() in PERSONAL and isinstance(value, str | int):
+        if re.sub(r"[^a-z]", "", name.lower()) in PERSONAL and isinstance(value, str | int):
             values.append(str(value))
     return {value.strip() for value in values if value and value.strip()}
 
@@ -186,12 +207,24 @@ def _answer_values(answer: MaveAnswer) -> dict[str, Any]:
         "confidence": confidence(answer.validation.get("confidence_score")),
         "hallucination_risk": risk(answer.validation.get("hallucination_risk")),
         "unsupported_claims": unsupported_claims(answer.validation.get("unsupported_claims")),
-        "credits_used": answer.credits_used,
+        "credits_used": min(answer.credits_used, _MOST_CREDITS),
         "mave_thread_id": answer.thread_id,
         "mave_message_id": answer.message_id,
         "clarified": answer.clarified,
-        "extra": dict(answer.extra),
+        "extra": _storable(answer.extra),
     }
+
+
+def _storable(extra: Mapping[str, object]) -> dict[str, object]:
+    """What the record can keep of keys that this release does not know: the brief is worth more than they are."""
+    kept: dict[str, object] = {}
+    for name, value in extra.items():
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            continue
+        kept[name] = value
+    return kept
 
 
 def _notes(account: Account, triaged: Triaged, answer: MaveAnswer) -> list[str]:

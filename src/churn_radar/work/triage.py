@@ -9,8 +9,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar import metrics
-from churn_radar.errors import UpstreamError
-from churn_radar.research.brief import AttributesSource
+from churn_radar.customerio.client import SERVICE
+from churn_radar.errors import RecordUnavailable
 from churn_radar.store.briefs import recent_brief
 from churn_radar.store.customers import remember
 from churn_radar.store.signals import Signal, advance, leader_under_way, load_signal
@@ -19,7 +19,7 @@ from churn_radar.triage.account import Rules
 from churn_radar.triage.decision import Research, Skip, triage
 from churn_radar.work.engine import Again, Done, Outcome, Step, Task
 from churn_radar.work.enrich import Enriched, LookUp, enrich
-from churn_radar.work.steps import Floor, fail
+from churn_radar.work.steps import Floor, fail, not_yet
 from churn_radar.work.triaged import Triaged
 
 log = structlog.get_logger(__name__)
@@ -41,17 +41,22 @@ class TriageStep:
             signal = await load_signal(connection, seq)
         if signal is None or signal.status is not Status.RECEIVED:
             return Done()
+        if wait := await not_yet(self.floor, signal, SERVICE):
+            return wait
         try:
-            found = await enrich(self.floor.record, self.customerio, signal.customer)
-        except UpstreamError as error:
+            return await self._triage(signal)
+        except RecordUnavailable:
+            raise  # no fault of the signal's: the engine tries again
+        except Exception as error:
             return await fail(self.floor, signal, error, back_to=Status.RECEIVED)
+
+    async def _triage(self, signal: Signal) -> Outcome:
+        found = await enrich(self.floor.record, self.customerio, signal.customer)
+        if found is None or found.failure is None:
+            self.floor.troubles.clear(SERVICE)
         if found is None:
             return await self._unknown(signal)
-        if found.source is AttributesSource.LIVE:
-            self.floor.troubles.clear("customerio")
-        status, reason, tasks = await self.floor.record.write(
-            lambda connection: self._settle(connection, signal, found)
-        )
+        status, reason, tasks = await self.floor.write(lambda connection: self._settle(connection, signal, found))
         if status is not None:
             _tell(signal, status, reason)
         await self.floor.enqueue(tasks)
@@ -115,7 +120,7 @@ class TriageStep:
         now = self.floor.now()
         if signal.attempts == 0 and self.unknown_retry:
             due = now + self.unknown_retry
-            await self.floor.record.write(
+            await self.floor.write(
                 lambda connection: advance(
                     connection,
                     signal.seq,
@@ -129,7 +134,7 @@ class TriageStep:
             )
             return Again(self.unknown_retry)
         reason = "Customer.io does not know this customer (deleted?), and it was never seen here"
-        moved = await self.floor.record.write(
+        moved = await self.floor.write(
             lambda connection: advance(
                 connection,
                 signal.seq,

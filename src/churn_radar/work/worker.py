@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.errors import RecordUnavailable
 from churn_radar.settings import Settings
@@ -14,9 +15,9 @@ from churn_radar.sinks.protocol import Sink, names
 from churn_radar.store.arrivals import Accepted, Verdict
 from churn_radar.store.deliveries import pending_deliveries
 from churn_radar.store.record import Record
-from churn_radar.store.signals import restart_researching, unfinished
+from churn_radar.store.signals import advance, signals_with_status, unfinished
 from churn_radar.store.tables import Status
-from churn_radar.work.deliver import DeliverStep
+from churn_radar.work.deliver import AT_ONCE, DeliverStep
 from churn_radar.work.engine import Engine, Step, Task
 from churn_radar.work.enrich import LookUp
 from churn_radar.work.research import Researcher, ResearchStep
@@ -26,7 +27,6 @@ from churn_radar.work.triage import TriageStep
 log = structlog.get_logger(__name__)
 
 TRIAGE_CONCURRENCY = 100
-DELIVER_CONCURRENCY = 32
 PAGE = 1000
 
 _STEP_OF: Mapping[Status, Step] = {
@@ -74,14 +74,15 @@ class Worker:
         self._engine.register(
             Step.DELIVER,
             DeliverStep(self.floor, {sink.name: sink for sink in sinks}),
-            concurrency=DELIVER_CONCURRENCY,
+            # One sink's share more than there are sinks: with every sink but one hanging, that one still gets on.
+            concurrency=AT_ONCE * (len(sinks) + 1),
         )
         self._handing_over: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
         """Take up everything a previous process left unfinished, then run; returns how much that was."""
         now = self.floor.now()
-        interrupted = await self._record.write(lambda connection: restart_researching(connection, now))
+        interrupted = await self._record.write(lambda connection: _put_back_interrupted(connection, now))
         taken_up = await self._take_up(now)
         self._engine.start()
         if taken_up:
@@ -127,6 +128,11 @@ class Worker:
             self._handing_over.add(handing_over)
             handing_over.add_done_callback(self._handing_over.discard)
 
+    async def replayed(self, tasks: Sequence[Task]) -> None:
+        """Start work that somebody asked for by hand, also where a trouble of the operator's holds it back."""
+        self.floor.troubles.probe_now(self.floor.now())
+        await self.enqueue(tasks)
+
     async def stop(self, grace: timedelta) -> bool:
         """Let running steps finish within `grace`; returns whether all did. The record knows the rest."""
         try:
@@ -142,6 +148,25 @@ class Worker:
     async def backlog(self) -> dict[str, int]:
         """How many jobs wait or run, by step."""
         return await self._engine.backlog()
+
+
+async def _put_back_interrupted(connection: AsyncConnection, now: datetime) -> int:
+    """Put signals whose research a crash or a stop interrupted back in the line; returns how many there were.
+
+    Brief and status change in one transaction, so no signal that stands at `researching` has got its brief.
+    """
+    interrupted = await signals_with_status(connection, Status.RESEARCHING, after=0, limit=PAGE)
+    for signal in interrupted:
+        await advance(
+            connection,
+            signal.seq,
+            expected=(Status.RESEARCHING,),
+            to=Status.WAITING,
+            now=now,
+            reason="interrupted by a restart",
+            attempts=signal.attempts,
+        )
+    return len(interrupted)
 
 
 def _delay(due: datetime | None, now: datetime) -> timedelta | None:

@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("attributes", sa.Text(), nullable=False),
         sa.Column("seen_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_customers")),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_customers_cio_id", "customers", ["cio_id"], unique=False)
     op.create_index("ix_customers_customer_id", "customers", ["customer_id"], unique=False)

@@ -1,0 +1,1 @@
+"""Measurements, always as ratios against a reference that runs in the same minute: `make bench`."""

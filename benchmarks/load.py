@@ -1,0 +1,136 @@
+"""A load generator that costs little itself: keep-alive connections, prepared requests, one answer awaited each.
+
+It only ever talks to loopback, and is bounded by the number of requests it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from churn_radar.intake.door import PATH
+from churn_radar.intake.signature import sign
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a run of requests came to. Times in seconds; `statuses` counts HTTP statuses."""
+
+    requests: int
+    seconds: float
+    latencies: Sequence[float]
+    statuses: dict[int, int]
+
+    @property
+    def per_second(self) -> float:
+        """Answers a second."""
+        return self.requests / self.seconds
+
+    def percentile(self, share: float) -> float:
+        """The latency that `share` (0 to 1) of the requests stayed within."""
+        ordered = sorted(self.latencies)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+class _Connection(asyncio.Protocol):
+    """Sends the next prepared request as soon as the answer to the last one is there."""
+
+    def __init__(self, requests: Iterator[bytes], statuses: Counter[int], latencies: list[float]) -> None:
+        self._requests = requests
+        self._statuses = statuses
+        self._latencies = latencies
+        self._buffer = b""
+        self._sent = 0.0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._next()
+
+    def _next(self) -> None:
+        request = next(self._requests, None)
+        if request is None:
+            self._transport.close()
+            if not self.done.done():
+                self.done.set_result(None)
+            return
+        self._sent = time.perf_counter()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, found, body = self._buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
+        if len(body) < length:
+            return
+        self._latencies.append(time.perf_counter() - self._sent)
+        self._statuses[int(head[9:12])] += 1
+        self._buffer = body[length:]
+        self._next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(exc or ConnectionError("the server closed the connection"))
+
+
+async def run(port: int, requests: Sequence[bytes], *, connections: int = 64) -> Load:
+    """Send every request once over `connections` connections to 127.0.0.1, as fast as answers come back."""
+    statuses: Counter[int] = Counter()
+    latencies: list[float] = []
+    pending = iter(requests)
+    loop = asyncio.get_running_loop()
+    began = time.perf_counter()
+    made = [
+        (await loop.create_connection(lambda: _Connection(pending, statuses, latencies), "127.0.0.1", port))[1]
+        for _ in range(connections)
+    ]
+    await asyncio.gather(*(connection.done for connection in made))
+    return Load(len(latencies), time.perf_counter() - began, latencies, dict(statuses))
+
+
+def request(path: str, body: bytes, headers: dict[str, str]) -> bytes:
+    """One POST, ready to be written to a socket."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n{lines}\r\n"
+    return head.encode() + body
+
+
+def webhook(payload: Any, secret: bytes, timestamp: bytes) -> bytes:
+    """One signed reporting webhook, as Customer.io sends it."""
+    body = json.dumps(payload).encode()
+    return request(
+        PATH,
+        body,
+        {
+            "Content-Type": "application/json",
+            "User-Agent": "Customer.io Webhooks",
+            "X-CIO-Timestamp": timestamp.decode(),
+            "X-CIO-Signature": sign(secret, body, timestamp),
+        },
+    )
+
+
+def event(number: int, metric: str, customer_id: str) -> dict[str, Any]:
+    """A reporting webhook of the usual size."""
+    return {
+        "event_id": f"01BENCH{number:019d}",
+        "object_type": "email",
+        "metric": metric,
+        "timestamp": 1_795_500_000 + number % 86_400,
+        "data": {
+            "customer_id": customer_id,
+            "identifiers": {"id": customer_id, "email": f"{customer_id}@bench.example", "cio_id": None},
+            "recipient": f"{customer_id}@bench.example",
+            "delivery_id": f"dgT{number:020d}",
+            "campaign_id": 23,
+            "action_id": 96,
+            "subject": "What is new this month",
+        },
+    }

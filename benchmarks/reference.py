@@ -1,0 +1,33 @@
+"""The reference: a FastAPI POST that reads the body and returns a dict, under the service's own uvicorn settings."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import uvloop
+from fastapi import FastAPI, Request
+
+from churn_radar.serving import bind, server_for
+
+app = FastAPI(openapi_url=None)
+
+
+@app.post("/webhooks/customerio")
+async def accept(request: Request) -> dict[str, str]:
+    """Read the body, do nothing."""
+    body = await request.body()
+    return {"status": "accepted", "event_id": str(len(body))}
+
+
+async def main() -> None:
+    """Serve on a free port and print it."""
+    listener = bind("127.0.0.1", 0)
+    sys.stdout.write(f"{listener.getsockname()[1]}\n")
+    sys.stdout.flush()
+    await server_for(app).serve(sockets=[listener])
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

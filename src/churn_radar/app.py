@@ -16,12 +16,13 @@ from datetime import datetime, timedelta
 import structlog
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from churn_radar import __version__
 from churn_radar.api import briefs, errors, events, health, openapi, signals
+from churn_radar.api.loopback import LoopbackOnly
 from churn_radar.customerio.client import CustomerioClient
+from churn_radar.errors import RecordUnavailable
 from churn_radar.intake import door as intake_door
 from churn_radar.intake.door import Door
 from churn_radar.research.mave import MaveClient
@@ -56,10 +57,13 @@ class Service:
 
     async def check_record(self) -> None:
         """Prove that the record commits, at most once a second: anyone may ask. Raises RecordUnavailable."""
-        async with self._checking:
-            if time.monotonic() - self._checked > 1:
-                await self.record.check()
-                self._checked = time.monotonic()
+        try:
+            async with asyncio.timeout(self.settings.commit_timeout_seconds), self._checking:
+                if time.monotonic() - self._checked > 1:
+                    await self.record.check()
+                    self._checked = time.monotonic()
+        except TimeoutError:
+            raise RecordUnavailable("the record takes too long to commit") from None
 
     async def replay(self, signal: Signal, *, force: bool = False) -> Replayed:
         """Start the work on a stored signal again; raises RecordUnavailable."""
@@ -125,17 +129,21 @@ async def _stop_worker(worker: Worker, settings: Settings) -> None:
 class Front:
     """What uvicorn serves: the door for its one path, before any middleware; FastAPI for everything else."""
 
-    def __init__(self, app: FastAPI, door: Door) -> None:
+    def __init__(self, app: FastAPI, door: ASGIApp) -> None:
         self.app = app
-        self._rest: ASGIApp = app
         self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one connection."""
-        if scope["type"] == "http" and scope["path"] == intake_door.PATH:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+        elif scope["path"] == intake_door.PATH:
             await self._door(scope, receive, send)
+        elif scope["method"] == "HEAD":
+            # As GET, whose body the server leaves out: load balancers ask like this (RFC 9110, section 9.3.2).
+            await self.app({**scope, "method": "GET"}, receive, send)
         else:
-            await self._rest(scope, receive, send)
+            await self.app(scope, receive, send)
 
 
 def create_app(service: Service) -> Front:
@@ -156,7 +164,10 @@ def create_app(service: Service) -> Front:
         app.include_router(room.router)
     errors.install(app)
     openapi.install(app)
+    door: ASGIApp = service.door
     if settings.environment is Environment.DEVELOPMENT:
-        # Without keys, a web page that rebinds its own name to 127.0.0.1 could read everything.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "testserver"])
-    return Front(app, service.door)
+        app.add_middleware(LoopbackOnly)
+        if not settings.cio_webhook_secret:
+            # A signature proves more than a name: with one, webhooks may come in through a tunnel.
+            door = LoopbackOnly(door)
+    return Front(app, door)

@@ -2,7 +2,8 @@
 
 Personal data and secrets stay out by construction: our own lines carry ids only, libraries that would log
 addresses (httpx logs URLs, and a URL may hold a mail address) are held back to warnings, and traces show where
-something was raised and of what type, but not its message, since foreign messages quote values.
+something was raised and of what type, but not its message, since foreign messages quote values. For the same
+reason a library's own line is its first line without the values it was to be filled with.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, TextIO
 import structlog
 
 from churn_radar.settings import Settings
+from churn_radar.triage.text import terminal_safe
 
 _CHATTY = ("httpx", "httpcore", "aiosqlite", "pyrate_limiter", "asyncio", "alembic", "pgqueuer", "filelock")
 
@@ -32,11 +34,27 @@ def _trace(logger: Any, method: str, event: Event) -> Event:
     if isinstance(info, BaseException):
         info = (type(info), info, info.__traceback__)
     if isinstance(info, tuple) and info[0] is not None:
-        event["exception"] = info[0].__name__
+        event["error"] = info[0].__name__
         frames = traceback.extract_tb(info[2])
         event["trace"] = " < ".join(
             f"{f.filename.rpartition('site-packages/')[2]}:{f.lineno}" for f in reversed(frames)
         )
+    return event
+
+
+def _without_values(logger: Any, method: str, event: Event) -> Event:
+    """Of a library's line, what its authors wrote: asyncio and others put whole exceptions into the rest."""
+    event["event"] = str(event["_record"].msg).partition("\n")[0]
+    event["logger"] = event["_record"].name
+    event.pop("stack_info", None)
+    return event
+
+
+def _printable(logger: Any, method: str, event: Event) -> Event:
+    """Ids come from outside, and whoever reads the log must not have their terminal steered by one."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = terminal_safe(value)
     return event
 
 
@@ -49,6 +67,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _trace,
+        _printable,
     ]
     renderer: Any = (
         structlog.processors.JSONRenderer()
@@ -64,7 +83,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[_without_values, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )

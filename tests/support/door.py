@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sqlite3
+import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.types import Message, Scope
 
 from churn_radar.intake.door import PATH, Door
@@ -204,3 +208,44 @@ def held(path: Path) -> Iterator[None]:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
+
+
+async def fill_disk(record: Record) -> None:
+    """From here on the record's file cannot grow: to SQLite a full disk."""
+
+    async def fill(connection: AsyncConnection) -> None:
+        pages = (await connection.execute(text("PRAGMA page_count"))).scalar_one()
+        await connection.execute(text(f"PRAGMA max_page_count = {int(pages)}"))
+
+    await record.write(fill)
+
+
+async def empty_disk(record: Record) -> None:
+    """There is room again."""
+
+    async def empty(connection: AsyncConnection) -> None:
+        await connection.execute(text("PRAGMA max_page_count = 1000000"))
+
+    await record.write(empty)
+
+
+@contextlib.contextmanager
+def unprivileged() -> Iterator[None]:
+    """Run a block as nobody in particular: to root no file is read-only."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@contextlib.contextmanager
+def shop_window() -> Iterator[Path]:
+    """A folder that everybody can look into, and only its owner can write to."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        yield Path(folder)
+        Path(folder).chmod(0o700)

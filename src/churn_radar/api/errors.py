@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from churn_radar.errors import RecordUnavailable
-from churn_radar.problems import PROBLEM_JSON, Problem, problem_body
+from churn_radar.problems import PROBLEM_JSON, Problem, problem_body, problem_dict
 
 log = structlog.get_logger(__name__)
 
@@ -57,20 +57,23 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses for the errors that a route can answer, each with an example."""
+PROBLEM_SCHEMA = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+
+
+def documented(*statuses: int, not_found: str = "nothing is known of this customer") -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses for the errors that a route can answer, each with an example.
+
+    `churn_radar.api.openapi` puts the schema they refer to among the components; given as FastAPI's `model` it
+    would be documented as plain JSON.
+    """
+    details = {**{status: detail for status, (_, detail) in _MEANING.items()}, 404: not_found}
     return {
         status: {
-            "model": Problem,
             "description": _MEANING[status][0],
             "content": {
                 PROBLEM_JSON: {
-                    "example": {
-                        "type": "about:blank",
-                        "title": _MEANING[status][0],
-                        "status": status,
-                        "detail": _MEANING[status][1],
-                    }
+                    "schema": PROBLEM_SCHEMA,
+                    "example": problem_dict(status, details[status]) | {"title": _MEANING[status][0]},
                 }
             },
         }
@@ -87,5 +90,5 @@ _MEANING = {
     413: ("Content Too Large", "the body is larger than 5242880 bytes"),
     415: ("Unsupported Media Type", "the webhook takes application/json only"),
     422: ("Unprocessable Content", "the request does not fit; see errors"),
-    503: ("Service Unavailable", "the event cannot be stored right now; send it again"),
+    503: ("Service Unavailable", "the record cannot commit: disk I/O error; try again"),
 }

@@ -14,6 +14,7 @@ from churn_radar.errors import RecordUnavailable
 router = APIRouter(tags=["health"])
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
+SWITCHED_OFF = "metrics are switched off (CHURN_RADAR_METRICS_ENABLED)"
 
 
 class Alive(BaseModel):
@@ -34,13 +35,29 @@ class Ready(BaseModel):
     backlog: dict[str, int] = Field(default_factory=dict, description="Jobs that wait or run, by step.")
 
 
+NOT_NOW = {
+    "model": Ready,
+    "description": "Not now, and why.",
+    "content": {
+        "application/json": {
+            "example": {
+                "status": "unavailable",
+                "reason": "the record cannot commit: disk I/O error",
+                "troubles": {},
+                "backlog": {"triage": 3, "research": 1, "deliver": 0},
+            }
+        }
+    },
+}
+
+
 @router.get("/healthz", summary="The process is alive")
 async def healthz() -> Alive:
     """Answers as long as the event loop runs; says nothing of the record or the upstream services."""
     return Alive()
 
 
-@router.get("/readyz", summary="Events can be accepted", responses={503: {"model": Ready, "description": "Not now."}})
+@router.get("/readyz", summary="Events can be accepted", responses={503: NOT_NOW})
 async def readyz(request: Request, response: Response) -> Ready:
     """Commits to the record (at most once a second) and looks at the free disk space."""
     service = request.app.state.service
@@ -71,10 +88,13 @@ async def readyz(request: Request, response: Response) -> Ready:
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **documented(404)},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **documented(404, not_found=SWITCHED_OFF),
+    },
 )
 async def read_metrics(request: Request) -> Response:
     """Counts and times in the Prometheus text format; no ids, no personal data."""
     if not request.app.state.service.settings.metrics_enabled:
-        raise HTTPException(404, "metrics are switched off (CHURN_RADAR_METRICS_ENABLED)")
+        raise HTTPException(404, SWITCHED_OFF)
     return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -9,7 +9,8 @@ from fastapi import FastAPI
 from churn_radar.api.errors import documented
 from churn_radar.api.events import EXAMPLES, EventAnswer
 from churn_radar.intake.door import PATH
-from churn_radar.problems import PROBLEM_JSON
+from churn_radar.intake.payload import Event
+from churn_radar.problems import Problem
 
 DESCRIPTION = """
 Turns Customer.io churn signals into research briefs on how to keep that kind of customer.
@@ -39,6 +40,7 @@ def install(app: FastAPI) -> None:
         if app.openapi_schema is None:
             schema = generate()
             schema["paths"] = {PATH: {"post": _webhook()}, **schema["paths"]}
+            schema["components"]["schemas"][Problem.__name__] = Problem.model_json_schema()
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -46,7 +48,6 @@ def install(app: FastAPI) -> None:
 
 
 def _webhook() -> dict[str, Any]:
-    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
     errors = documented(*_REFUSALS)
     return {
         "tags": ["webhook"],
@@ -78,7 +79,7 @@ def _webhook() -> dict[str, Any]:
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": {"$ref": "#/components/schemas/CustomerioEvent"},
+                    "schema": {"$ref": f"#/components/schemas/{Event.__name__}"},
                     "examples": EXAMPLES,
                 }
             },
@@ -99,7 +100,7 @@ def _webhook() -> dict[str, Any]:
             **{
                 str(status): {
                     "description": meaning,
-                    "content": {PROBLEM_JSON: {**problem, **errors[status]["content"][PROBLEM_JSON]}},
+                    "content": errors[status]["content"],
                 }
                 for status, meaning in _REFUSALS.items()
             },

@@ -31,6 +31,7 @@ from churn_radar.work.triaged import Triaged
 router = APIRouter(tags=["signals"], dependencies=[Depends(require_key)], route_class=KeyedRoute)
 
 MOST_REPLAYS = 1000
+UNKNOWN = "nothing is known of this event"
 
 
 class HistoryStep(BaseModel):
@@ -181,13 +182,17 @@ async def read_signals(
     return SignalPage(items=items, cursor=cursor_of(found[limit - 1].seq) if len(found) > limit else None)
 
 
-@router.get("/signals/{event_id:path}", summary="What became of one signal", responses=documented(401, 404, 503))
+@router.get(
+    "/signals/{event_id:path}",
+    summary="What became of one signal",
+    responses=documented(401, 404, 422, 503, not_found=UNKNOWN),
+)
 async def read_signal(request: Request, event_id: EventId) -> SignalDetail:
     """One signal with its facts, its history and the deliveries of its brief."""
     async with _record(request).read() as connection:
         signal = await find_signal(connection, event_id)
         if signal is None:
-            raise HTTPException(404, "nothing is known of this event")
+            raise HTTPException(404, UNKNOWN)
         [summary] = await _summaries(connection, [signal])
         steps = await history(connection, signal)
         deliveries = await deliveries_of(connection, signal.brief_seq) if signal.brief_seq else []
@@ -241,7 +246,7 @@ async def replay_signals(request: Request, wanted: Annotated[ReplayRequest, Body
     "/signals/{event_id:path}/replay",
     status_code=202,
     summary="Start the work on a signal again",
-    responses=documented(401, 404, 422, 503),
+    responses=documented(401, 404, 422, 503, not_found=UNKNOWN),
 )
 async def replay_signal(
     request: Request,
@@ -252,5 +257,5 @@ async def replay_signal(
     async with _record(request).read() as connection:
         signal = await find_signal(connection, event_id)
     if signal is None:
-        raise HTTPException(404, "nothing is known of this event")
+        raise HTTPException(404, UNKNOWN)
     return _answer(signal, await request.app.state.service.replay(signal, force=force))

@@ -32,6 +32,10 @@ def _storable(text: str) -> None:
 
 
 def _identifier(value: object) -> object:
+    if value is None:
+        return None
+    if type(value) is str and len(value) <= MAX_ID_CHARACTERS and value.isascii() and "\0" not in value:
+        return value.strip() or None  # nearly all there is, at a third of the cost
     if isinstance(value, bool) or not isinstance(value, str | int | None):
         raise ValueError("an identifier is text or a whole number")
     text = str(value).strip() if value is not None else ""
@@ -42,6 +46,8 @@ def _identifier(value: object) -> object:
 
 
 def _text(value: object) -> object:
+    if value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
         raise ValueError("text was expected")
     text = str(value) if value is not None else ""
@@ -52,6 +58,8 @@ def _text(value: object) -> object:
 def _instant(value: object) -> object:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
+    if type(value) is int and EARLIEST <= value <= LATEST:
+        return datetime.fromtimestamp(value, UTC)
     if isinstance(value, bool):
         raise ValueError("a timestamp is a number")
     if isinstance(value, str) and not value.strip().isdecimal():

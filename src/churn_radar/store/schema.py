@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, create_engine, event, inspect
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from churn_radar.errors import RecordUnusable
@@ -67,7 +67,8 @@ def _state(connection: Connection) -> SchemaState:
 def inspect_record(path: Path) -> SchemaState:
     """Read the schema's state without altering anything.
 
-    Raises RecordUnusable when the folder is missing or unwritable, or the file is damaged or no database.
+    Raises RecordUnusable when the folder is missing or unwritable, or the file is damaged, unreadable or no
+    database.
     """
     folder = path.parent
     if not folder.is_dir():
@@ -83,6 +84,8 @@ def inspect_record(path: Path) -> SchemaState:
     try:
         with engine.connect() as connection:
             return _state(connection)
+    except OperationalError as error:
+        raise RecordUnusable(f"{str(path)!r} cannot be read ({error.orig}); mend its owner, mode or disk") from error
     except DatabaseError as error:
         raise RecordUnusable(
             f"{str(path)!r} is damaged or not a SQLite database ({error.orig}); restore a backup, "
@@ -118,17 +121,18 @@ def upgrade_record(path: Path) -> SchemaState:
 
     @event.listens_for(engine, "connect")
     def _durable(dbapi_connection: sqlite3.Connection, _: object) -> None:
-        # The driver begins no transaction for CREATE TABLE; left to it, a crash here would leave half a schema.
-        dbapi_connection.isolation_level = None
         dbapi_connection.execute("PRAGMA journal_mode=WAL")
         dbapi_connection.execute("PRAGMA synchronous=FULL")
 
     @event.listens_for(engine, "begin")
     def _all_or_nothing(connection: Connection) -> None:
+        # The driver begins no transaction for CREATE TABLE; left to it, a crash here would leave half a schema.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     try:
         with engine.begin() as connection:
+            # SQLite opens a read-only file, and even begins a write there, without a word: only a write tells.
+            connection.exec_driver_sql("PRAGMA user_version = 0")
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

@@ -189,8 +189,12 @@ class GroupWriter:
         try:
             result = await unit.work(connection)
         except Exception as error:
-            if savepoint.is_active:
-                await savepoint.rollback()
+            try:
+                if savepoint.is_active:
+                    await savepoint.rollback()
+            except OperationalError:
+                # The savepoint is gone: SQLite drops the whole transaction on a full disk. The first error says why.
+                raise error from None
             if isinstance(error, OperationalError):
                 return unit, None, RecordUnavailable(f"the record cannot commit: {_cause(error)}")
             return unit, None, error

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -211,20 +210,8 @@ def _answer_values(answer: MaveAnswer) -> dict[str, Any]:
         "mave_thread_id": answer.thread_id,
         "mave_message_id": answer.message_id,
         "clarified": answer.clarified,
-        "extra": _storable(answer.extra),
+        "extra": dict(answer.extra),
     }
-
-
-def _storable(extra: Mapping[str, object]) -> dict[str, object]:
-    """What the record can keep of keys that this release does not know: the brief is worth more than they are."""
-    kept: dict[str, object] = {}
-    for name, value in extra.items():
-        try:
-            orjson.dumps(value)
-        except TypeError:
-            continue
-        kept[name] = value
-    return kept
 
 
 def _notes(account: Account, triaged: Triaged, answer: MaveAnswer) -> list[str]:

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from churn_radar.store.arrivals import insert_arrivals
+from churn_radar.store.customers import KnownCustomer, customers_named, load_customer, recall, remember
+from churn_radar.store.tables import briefs, customers, signals
+from churn_radar.triage.customer import CustomerRef, Profile
+from tests.support.door import NOW, House, arrival, house
+
+HOUR = timedelta(hours=1)
+
+
+async def meet(home: House, ref: CustomerRef, hours: int = 0, **attributes: str) -> int:
+    """A look-up that shows `ref`, so many hours after the first."""
+    return await home.record.write(
+        lambda connection: remember(connection, Profile(ref, attributes), NOW + hours * HOUR)
+    )
+
+
+async def known(home: House, ref: CustomerRef) -> KnownCustomer | None:
+    async with home.record.read() as connection:
+        return await recall(connection, ref)
+
+
+async def refs(home: House) -> dict[int, CustomerRef]:
+    """Every customer of the record."""
+    async with home.record.read() as connection:
+        rows = await connection.execute(
+            select(customers.c.seq, customers.c.customer_id, customers.c.cio_id, customers.c.email)
+        )
+        return {row[0]: CustomerRef(*row[1:]) for row in rows}
+
+
+FULL = CustomerRef("42", "a3f0", "jo@x.io")
+NAMES = {
+    "id": CustomerRef("42"),
+    "cio_id": CustomerRef(None, "a3f0"),
+    "mail": CustomerRef(None, None, "jo@x.io"),
+    "mail in another case": CustomerRef(None, None, "Jo@X.IO"),
+}
+
+
+@pytest.mark.parametrize("ref", NAMES.values(), ids=NAMES)
+async def test_a_customer_is_recalled_by_each_of_their_names(tmp_path: Path, ref: CustomerRef) -> None:
+    async with house(tmp_path) as home:
+        seq = await meet(home, FULL, plan_type="pro")
+        found = await known(home, ref)
+        assert found == KnownCustomer(seq, Profile(FULL, {"plan_type": "pro"}), NOW)
+
+
+async def test_nobody_is_recalled_by_a_name_that_is_not_theirs(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await meet(home, FULL)
+        # An id is no cio_id and no address, even if it reads alike.
+        for ref in (CustomerRef("a3f0"), CustomerRef(None, "42"), CustomerRef("jo@x.io"), CustomerRef()):
+            assert await known(home, ref) is None
+
+
+async def test_seeing_a_customer_again_refreshes_what_is_known(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        first = await meet(home, FULL, plan_type="free", mrr="0")
+        assert await meet(home, FULL, 1, plan_type="pro") == first
+        assert await known(home, FULL) == KnownCustomer(first, Profile(FULL, {"plan_type": "pro"}), NOW + HOUR)
+
+
+async def test_names_that_a_later_look_up_does_not_show_are_not_forgotten(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        seq = await meet(home, FULL)
+        assert await meet(home, CustomerRef("42")) == seq
+        assert await refs(home) == {seq: FULL}
+
+
+@pytest.mark.parametrize("ref", NAMES.values(), ids=NAMES)
+async def test_a_customer_under_one_name_gains_the_others(tmp_path: Path, ref: CustomerRef) -> None:
+    async with house(tmp_path) as home:
+        seq = await meet(home, ref)
+        assert await meet(home, FULL) == seq
+        assert await refs(home) == {seq: FULL}
+
+
+async def test_a_customer_under_three_names_becomes_one_once_a_look_up_shows_them_together(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        by_id = await meet(home, NAMES["id"], plan_type="old")
+        by_cio_id = await meet(home, NAMES["cio_id"], 1, plan_type="older")
+        by_mail = await meet(home, NAMES["mail"], 2, plan_type="oldest")
+        assert len({by_id, by_cio_id, by_mail}) == 3
+        one = await meet(home, FULL, 3, plan_type="new")
+        assert await refs(home) == {one: FULL}
+        for ref in NAMES.values():
+            assert await known(home, ref) == KnownCustomer(one, Profile(FULL, {"plan_type": "new"}), NOW + 3 * HOUR)
+
+
+async def test_signals_and_briefs_move_along_when_customers_become_one(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        for name in ("id", "cio_id", "mail"):
+            await leave_traces(home, await meet(home, NAMES[name]))
+        one = await meet(home, FULL)
+        async with home.record.read() as connection:
+            assert list((await connection.execute(select(signals.c.customer_seq))).scalars()) == [one] * 3
+            assert list((await connection.execute(select(briefs.c.customer_seq))).scalars()) == [one] * 3
+            assert await customers_named(connection, "42") == (one,)
+
+
+async def leave_traces(home: House, customer_seq: int) -> None:
+    """A signal of a customer, and a brief about them."""
+
+    async def work(connection: AsyncConnection) -> None:
+        [accepted] = await insert_arrivals(connection, [arrival(f"{customer_seq}")])
+        mine = signals.c.seq == accepted.seq
+        await connection.execute(update(signals).where(mine).values(customer_seq=customer_seq))
+        await connection.execute(insert(briefs).values(_brief(customer_seq, accepted.seq)))
+
+    await home.record.write(work)
+
+
+def _brief(customer_seq: int, signal_seq: int | None) -> dict[str, object]:
+    return {
+        "brief_id": f"brf_{customer_seq}",
+        "signal_seq": signal_seq,
+        "customer_seq": customer_seq,
+        "customer_id": "42",
+        "event_type": "bounced",
+        "persona_type": "Pro General User",
+        "plan": "pro",
+        "mrr": 1.0,
+        "currency": "USD",
+        "account": {},
+        "research_brief": "text",
+        "sections": {},
+        "sources": [],
+        "unsupported_claims": [],
+        "credits_used": 0,
+        "extra": {},
+        "prompt": "text",
+        "attributes_source": "live",
+        "notes": [],
+        "signal_received_at": NOW,
+        "created_at": NOW,
+    }
+
+
+async def test_the_row_of_a_customer_that_went_is_never_given_to_another(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await meet(home, NAMES["id"])
+        last = await meet(home, NAMES["mail"])
+        await meet(home, FULL)
+        assert await meet(home, CustomerRef("43")) > last
+
+
+async def test_an_address_that_changed_hands_does_not_make_two_people_one(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        before = await meet(home, CustomerRef("1", "c1", "office@x.io"), plan_type="pro")
+        after = await meet(home, CustomerRef("2", "c2", "office@x.io"), 1, plan_type="free")
+        assert before != after
+        assert await meet(home, CustomerRef("2", "c2", "office@x.io"), 2, plan_type="free") == after
+        assert await refs(home) == {
+            before: CustomerRef("1", "c1", "office@x.io"),
+            after: CustomerRef("2", "c2", "office@x.io"),
+        }
+        # The address alone means whoever had it last; a lasting name means its owner, whatever the address.
+        for ref, seq in (
+            (CustomerRef(None, None, "office@x.io"), after),
+            (CustomerRef("1", None, "office@x.io"), before),
+            (CustomerRef(None, "c1", "office@x.io"), before),
+            (CustomerRef("2", None, "new@x.io"), after),
+        ):
+            found = await known(home, ref)
+            assert found is not None
+            assert found.seq == seq
+
+
+@pytest.mark.parametrize("ref", [CustomerRef("3", None, "office@x.io"), CustomerRef(None, "c3", "office@x.io")])
+async def test_an_address_does_not_find_somebody_whom_the_lasting_names_rule_out(
+    tmp_path: Path, ref: CustomerRef
+) -> None:
+    async with house(tmp_path) as home:
+        seq = await meet(home, CustomerRef("1", "c1", "office@x.io"))
+        assert await known(home, ref) is None
+        assert await meet(home, ref) != seq
+        assert (await refs(home))[seq] == CustomerRef("1", "c1", "office@x.io")
+
+
+async def test_an_id_that_was_given_to_somebody_else_does_not_make_two_people_one(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        former = await meet(home, CustomerRef("42", "c1", "a@x.io"))
+        later = await meet(home, CustomerRef("7", "c2", "b@x.io"))
+        # Customer.io's own id is for good; the workspace's id moved from one person to the other.
+        assert await meet(home, CustomerRef("42", "c2", "b@x.io"), 1) == later
+        assert await refs(home) == {former: CustomerRef("42", "c1", "a@x.io"), later: CustomerRef("42", "c2", "b@x.io")}
+
+
+async def test_the_most_lasting_name_decides_who_is_recalled(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        by_cio_id = await meet(home, CustomerRef(None, "c1"))
+        by_id = await meet(home, CustomerRef("1"))
+        by_mail = await meet(home, CustomerRef(None, None, "a@x.io"))
+        for ref, seq in (
+            (CustomerRef("1", "c1", "a@x.io"), by_cio_id),
+            (CustomerRef("1", "elsewhere", "a@x.io"), by_id),
+            (CustomerRef("1", None, "a@x.io"), by_id),
+            (CustomerRef("elsewhere", "elsewhere", "a@x.io"), by_mail),
+        ):
+            found = await known(home, ref)
+            assert found is not None
+            assert found.seq == seq
+
+
+async def test_a_person_may_be_asked_for_by_any_name_in_any_case_of_the_address(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        seq = await meet(home, FULL)
+        async with home.record.read() as connection:
+            for name in ("42", "a3f0", "jo@x.io", "JO@X.io"):
+                assert await customers_named(connection, name) == (seq,)
+            assert await customers_named(connection, "A3F0") == ()
+            assert (await load_customer(connection, seq)) == await known(home, FULL)
+            assert await load_customer(connection, seq + 1) is None
+
+
+async def test_attributes_come_back_as_they_were_seen(tmp_path: Path) -> None:
+    attributes = {"mrr": "850", "name": "Zoë 👋", "account": 2**70, "tags": ["a", None], "blank": ""}
+    async with house(tmp_path) as home:
+        await home.record.write(lambda connection: remember(connection, Profile(FULL, attributes), NOW))
+        found = await known(home, FULL)
+        assert found is not None
+        assert found.profile.attributes == attributes | {"account": str(2**70)}

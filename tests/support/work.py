@@ -1,0 +1,381 @@
+"""A workshop for the steps (a real record, both upstreams simulated, time by hand), and a whole service on sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from churn_radar.app import Service, create_app, running_service
+from churn_radar.customerio.client import CustomerioClient
+from churn_radar.intake.events import ChurnEvent, to_arrival, understand
+from churn_radar.intake.payload import Event
+from churn_radar.research.brief import Brief
+from churn_radar.research.mave import MaveClient
+from churn_radar.settings import IsolatedSettings, Settings
+from churn_radar.simulator.customerio import CustomerioSimulation, CustomerioState, create_customerio
+from churn_radar.simulator.faults import Faults
+from churn_radar.simulator.mavera import MaveraSimulation, MaveraState, create_mavera
+from churn_radar.simulator.people import PEOPLE, Person
+from churn_radar.simulator.server import running
+from churn_radar.sinks.protocol import Sink
+from churn_radar.store.arrivals import Arrival
+from churn_radar.store.briefs import list_briefs
+from churn_radar.store.deliveries import Delivery, deliveries_of
+from churn_radar.store.record import Record, open_record
+from churn_radar.store.signals import Signal, history, load_signal
+from churn_radar.work.deliver import DeliverStep
+from churn_radar.work.engine import Outcome, Step, Task
+from churn_radar.work.replay import Replayed, replay
+from churn_radar.work.research import ResearchStep
+from churn_radar.work.steps import Floor
+from churn_radar.work.triage import TriageStep
+
+T = TypeVar("T")
+
+KEY = "an-api-key-of-the-tests"
+SECRET = "a-signing-key-of-the-tests"
+APP_KEY = "demo-app-key"
+MAVERA_KEY = "mvra_live_demo"
+NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+_numbers = itertools.count(1)
+
+
+def settings_for(folder: Path, **told: Any) -> Settings:
+    """Production's settings, with a record in `folder` and no wait longer than a moment."""
+    return IsolatedSettings(
+        **{
+            "cio_app_key": APP_KEY,
+            "cio_webhook_secret": SECRET,
+            "mavera_api_key": MAVERA_KEY,
+            "api_keys": KEY,
+            "database_url": f"sqlite:///{folder / 'record.db'}",
+            "retry_delays_seconds": (0.01, 0.01, 0.01),
+            "in_call_attempts": 1,
+            "unknown_customer_retry_seconds": 0.01,
+            "cio_requests_per_second": 1000,
+            "mavera_requests_per_minute": 6000,
+            "shutdown_grace_seconds": 1,
+            **told,
+        }
+    )
+
+
+def payload(customer_id: str | None = "cust_1001", metric: str = "unsubscribed", **told: Any) -> dict[str, Any]:
+    """An event of its own as Customer.io documents it; `told` replaces top-level keys."""
+    return {
+        "event_id": f"01KTESTS{next(_numbers):018d}",
+        "object_type": "customer" if metric == "unsubscribed" else "email",
+        "metric": metric,
+        "timestamp": 1_795_500_000,
+        "data": {"customer_id": customer_id, "identifiers": {"id": customer_id, "email": None, "cio_id": None}},
+        **told,
+    }
+
+
+def known_by(**identifiers: str) -> dict[str, Any]:
+    """An event that names its customer by these identifiers only."""
+    return payload(data={"identifiers": identifiers})
+
+
+class Clock:
+    """Time by hand."""
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, delta: timedelta) -> None:
+        """Let time pass."""
+        self.now += delta
+
+
+class NoPace:
+    """Every call may go out at once."""
+
+    async def wait(self) -> None:
+        return
+
+
+@dataclass
+class ListSink:
+    """Keeps what it is handed; raises the errors that it was given first."""
+
+    name: str = "list"
+    errors: list[BaseException] = field(default_factory=list)
+    briefs: list[Brief] = field(default_factory=list)
+    calls: int = 0
+
+    async def deliver(self, brief: Brief) -> None:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        self.briefs.append(brief)
+
+
+@dataclass
+class Workshop:
+    """The steps by themselves: each is called by hand, and what they would enqueue is only noted."""
+
+    settings: Settings
+    record: Record
+    clock: Clock
+    floor: Floor
+    triage: TriageStep
+    research: ResearchStep
+    deliver: DeliverStep
+    sinks: list[Sink]
+    customerio: CustomerioState
+    mavera: MaveraState
+    customerio_faults: Faults
+    mavera_faults: Faults
+    enqueued: list[Task]
+    slept: list[float]
+
+    async def arrive(self, event: Mapping[str, Any], *, force: str | None = None) -> int:
+        """Accept an event as the door does; returns its row."""
+        understood = understand(Event.model_validate(event), self.settings.alert_events)
+        assert isinstance(understood, ChurnEvent)
+        arrival = to_arrival(understood, received_at=self.clock(), source="webhook", force_salt=force)
+        return await self.accept(arrival)
+
+    async def accept(self, arrival: Arrival) -> int:
+        """Store an arrival; returns its row."""
+        await self.record.accept(arrival)
+        async with self.record.read() as connection:
+            found = await connection.exec_driver_sql(
+                "SELECT seq FROM signals WHERE event_key = ?", (arrival.event_key,)
+            )
+            return int(found.scalar_one())
+
+    async def signal(self, seq: int) -> Signal:
+        """Where a signal stands."""
+        async with self.record.read() as connection:
+            signal = await load_signal(connection, seq)
+        assert signal is not None
+        return signal
+
+    async def story(self, seq: int) -> list[str]:
+        """The statuses a signal went through."""
+        async with self.record.read() as connection:
+            return [step.status for step in await history(connection, await self.signal(seq))]
+
+    async def briefs(self) -> list[Brief]:
+        """Every brief, newest first."""
+        async with self.record.read() as connection:
+            return [stored.brief for stored in await list_briefs(connection, limit=1000)]
+
+    async def deliveries(self, brief_seq: int = 1) -> dict[str, Delivery]:
+        """The deliveries of a brief, by sink."""
+        async with self.record.read() as connection:
+            return {delivery.sink: delivery for delivery in await deliveries_of(connection, brief_seq)}
+
+    async def briefed(self, event: Mapping[str, Any]) -> int:
+        """An event carried all the way to its brief; returns the signal's row."""
+        seq = await self.arrive(event)
+        await self.triage(seq)
+        await self.research(seq)
+        assert (await self.signal(seq)).status == "briefed"
+        return seq
+
+    async def replay(self, seq: int, *, force: bool = False) -> Replayed:
+        """Replay one signal."""
+        signal = await self.signal(seq)
+        return await self.record.write(
+            lambda connection: replay(
+                connection, signal, alert_events=self.settings.alert_events, now=self.clock(), force=force
+            )
+        )
+
+    async def run(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Do the steps that were asked for."""
+        steps: dict[Step, Callable[[int], Awaitable[Outcome]]] = {
+            Step.TRIAGE: self.triage,
+            Step.RESEARCH: self.research,
+            Step.DELIVER: self.deliver,
+        }
+        return [await steps[task.step](task.seq) for task in tasks]
+
+
+def _client(app: Any, base_url: str, key: str, timeout_seconds: float) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app),
+        base_url=base_url,
+        headers={"Authorization": f"Bearer {key}"},
+        timeout=timeout_seconds,
+    )
+
+
+@asynccontextmanager
+async def workshop(
+    folder: Path,
+    *,
+    people: Sequence[Person] = PEOPLE,
+    sinks: Sequence[Sink] = (),
+    timeout_seconds: float = 5,
+    app_key: str = APP_KEY,
+    mavera: MaveraSimulation | None = None,
+    **told: Any,
+) -> AsyncIterator[Workshop]:
+    """A workshop on a fresh record; `told` are settings."""
+    settings = settings_for(folder, **told)
+    simulation = CustomerioSimulation(latency_seconds=(0, 0), requests_per_second=10_000, people=tuple(people))
+    mave = mavera or MaveraSimulation()
+    mave.time_scale, mave.requests_per_minute = 0, 6000
+    customerio_app, mavera_app = create_customerio(simulation), create_mavera(mave)
+    clock, enqueued, slept = Clock(), list[Task](), list[float]()
+
+    async def note(tasks: Sequence[Task]) -> None:
+        enqueued.extend(tasks)
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock.forward(timedelta(seconds=seconds))
+        await asyncio.sleep(0)
+
+    async with AsyncExitStack() as stack:
+        record = await stack.enter_async_context(open_record(settings.database_url))
+        customerio = CustomerioClient(
+            await stack.enter_async_context(
+                _client(customerio_app, "http://customerio.example/v1/", app_key, timeout_seconds)
+            ),
+            pace=NoPace(),
+            attempts=1,
+            deadline_margin_seconds=0,
+        )
+        mave_client = MaveClient(
+            await stack.enter_async_context(
+                _client(mavera_app, "http://mavera.example/api/v1/", MAVERA_KEY, timeout_seconds)
+            ),
+            pace=NoPace(),
+            attempts=1,
+            deadline_margin_seconds=0,
+        )
+        floor = Floor(
+            record=record,
+            enqueue=note,
+            retry_delays=[timedelta(seconds=seconds) for seconds in settings.retry_delays_seconds],
+            now=clock,
+            sleep=sleep,
+        )
+        yield Workshop(
+            settings=settings,
+            record=record,
+            clock=clock,
+            floor=floor,
+            triage=TriageStep(
+                floor,
+                customerio,
+                settings.triage_rules,
+                cool_down=timedelta(hours=settings.cool_down_hours),
+                unknown_retry=timedelta(seconds=settings.unknown_customer_retry_seconds),
+            ),
+            research=ResearchStep(floor, mave_client, [sink.name for sink in sinks], settings.currency),
+            deliver=DeliverStep(floor, {sink.name: sink for sink in sinks}),
+            sinks=list(sinks),
+            customerio=customerio_app.state.simulation,
+            mavera=mavera_app.state.simulation,
+            customerio_faults=simulation.faults,
+            mavera_faults=mave.faults,
+            enqueued=enqueued,
+            slept=slept,
+        )
+
+
+@dataclass
+class Running:
+    """A whole service on a real socket, with both upstreams simulated on theirs."""
+
+    url: str
+    http: httpx.AsyncClient
+    service: Service
+    customerio: CustomerioState
+    mavera: MaveraState
+    customerio_faults: Faults
+    mavera_faults: Faults
+
+    async def post(self, event: Mapping[str, Any], *, force: bool = False) -> str:
+        """Feed an event in by hand; returns its id."""
+        answer = await self.http.post("/events", json=event, params={"force": "true"} if force else None)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["status"] == "accepted", answer.text
+        return str(answer.json()["event_id"])
+
+    async def becomes(self, event_id: str, *statuses: str) -> dict[str, Any]:
+        """Wait until a signal stands at one of `statuses`; returns what the API tells of it."""
+
+        async def stands() -> dict[str, Any] | None:
+            told: dict[str, Any] = (await self.http.get(f"/signals/{event_id}")).json()
+            return told if told["status"] in statuses else None
+
+        return await until(stands, f"{event_id} to be {' or '.join(statuses)}")
+
+    async def briefed(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Feed an event in and wait for its brief; returns what the API tells of the signal."""
+        return await self.becomes(await self.post(event), "briefed")
+
+
+async def until(probe: Callable[[], Awaitable[T | None]], wanted: str, *, seconds: float = 10) -> T:
+    """What `probe` answers once it answers anything but None or False; fails after `seconds`."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while loop.time() < deadline:
+        if answer := await probe():
+            return answer
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"waited {seconds} seconds in vain for {wanted}")
+
+
+@asynccontextmanager
+async def service(
+    folder: Path,
+    *,
+    people: Sequence[Person] = PEOPLE,
+    sinks: Sequence[Sink] | None = (),
+    with_worker: bool = True,
+    app_key: str = APP_KEY,
+    mavera: MaveraSimulation | None = None,
+    customerio_faults: Faults | None = None,
+    **told: Any,
+) -> AsyncIterator[Running]:
+    """The service as `churn-radar serve` runs it, and a client that holds its key; `told` are settings."""
+    simulation = CustomerioSimulation(
+        app_key=app_key,
+        latency_seconds=(0, 0),
+        requests_per_second=10_000,
+        people=tuple(people),
+        faults=customerio_faults or Faults(),
+    )
+    mave = mavera or MaveraSimulation()
+    mave.time_scale, mave.requests_per_minute = 0, 6000
+    customerio_app, mavera_app = create_customerio(simulation), create_mavera(mave)
+    async with AsyncExitStack() as stack:
+        customerio_url = await stack.enter_async_context(running(customerio_app))
+        mavera_url = await stack.enter_async_context(running(mavera_app))
+        settings = settings_for(
+            folder, **{"cio_app_url": f"{customerio_url}/v1", "mavera_url": f"{mavera_url}/api/v1", **told}
+        )
+        live = await stack.enter_async_context(running_service(settings, with_worker=with_worker, sinks=sinks))
+        url = await stack.enter_async_context(running(create_app(live)))
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=url, headers={"X-API-Key": KEY}, timeout=10, trust_env=False)
+        )
+        yield Running(
+            url=url,
+            http=http,
+            service=live,
+            customerio=customerio_app.state.simulation,
+            mavera=mavera_app.state.simulation,
+            customerio_faults=simulation.faults,
+            mavera_faults=mave.faults,
+        )

@@ -30,7 +30,7 @@ async def test_a_kill_between_acknowledgement_and_brief_loses_and_doubles_nothin
             assert (await service.post(event(f"01E{number}", "unsubscribed", customer))).json()["status"] == "accepted"
 
         async def some_are_done_and_some_are_not() -> bool:
-            return 0 < len(service.delivered()) < len(CUSTOMERS) and upstreams.mavera.in_flight.total() > 0
+            return bool(0 < len(service.delivered()) < len(CUSTOMERS) and upstreams.mavera.in_flight.total())
 
         await eventually(some_are_done_and_some_are_not, "a moment with finished and unfinished research")
         await service.kill()
@@ -58,7 +58,7 @@ async def test_sigterm_lets_research_under_way_finish_and_exits_0(tmp_path: Path
         await service.post(event("01E1", "unsubscribed", "cust_1001"))
 
         async def under_way() -> bool:
-            return upstreams.mavera.in_flight.total() > 0
+            return bool(upstreams.mavera.in_flight.total())
 
         await eventually(under_way, "the research call to be under way")
         assert await service.terminate() == 0

@@ -7,17 +7,17 @@ from typing import Any
 from sqlalchemy.dialects import sqlite
 
 from churn_radar.intake.events import to_quarantine
-from churn_radar.store.arrivals import Accepted, Arrival, Verdict, arrival_values, insert_arrivals
+from churn_radar.store.arrivals import Accepted, Arrival, Verdict, arrival_values
 from churn_radar.store.signals import Signal, find_signal, history
 from churn_radar.store.tables import Instant, Json, Status, signals
 from churn_radar.triage.customer import CustomerRef
-from tests.support.door import NOW, House, arrival, house
+from tests.support.door import NOW, House, arrival, house, insert_into
 
 DIALECT = sqlite.dialect()
 
 
 async def insert(home: House, *arrivals: Arrival) -> list[Accepted]:
-    return await home.record.write(lambda connection: insert_arrivals(connection, arrivals))
+    return await home.record.write(lambda connection: insert_into(connection, arrivals))
 
 
 async def one_of(home: House) -> Signal:

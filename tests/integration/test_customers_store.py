@@ -7,11 +7,10 @@ import pytest
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.store.arrivals import insert_arrivals
 from churn_radar.store.customers import KnownCustomer, customers_named, load_customer, recall, remember
 from churn_radar.store.tables import briefs, customers, signals
 from churn_radar.triage.customer import CustomerRef, Profile
-from tests.support.door import NOW, House, arrival, house
+from tests.support.door import NOW, House, arrival, house, insert_into
 
 HOUR = timedelta(hours=1)
 
@@ -111,7 +110,7 @@ async def leave_traces(home: House, customer_seq: int) -> None:
     """A signal of a customer, and a brief about them."""
 
     async def work(connection: AsyncConnection) -> None:
-        [accepted] = await insert_arrivals(connection, [arrival(f"{customer_seq}")])
+        [accepted] = await insert_into(connection, [arrival(f"{customer_seq}")])
         mine = signals.c.seq == accepted.seq
         await connection.execute(update(signals).where(mine).values(customer_seq=customer_seq))
         await connection.execute(insert(briefs).values(_brief(customer_seq, accepted.seq)))

@@ -16,7 +16,7 @@ from churn_radar.errors import ChurnRadarError, RecordLocked, RecordUnavailable,
 from churn_radar.store.arrivals import Accepted, Verdict, arrival_values
 from churn_radar.store.record import Record, lock_record, open_record
 from churn_radar.store.tables import signals
-from tests.support.door import arrival, empty_disk, fill_disk, held, house, shop_window, unprivileged
+from tests.support.door import arrival, empty_disk, fill_disk, held, house, shop_window, tell_both_writers, unprivileged
 
 HOLDER = """
 import asyncio, sys
@@ -245,13 +245,10 @@ async def test_on_a_full_disk_nothing_is_acknowledged_and_nothing_is_half_writte
 
 
 async def test_work_that_finds_the_database_read_only_is_told_that_the_record_is_unavailable(tmp_path: Path) -> None:
-    async def work(connection: AsyncConnection) -> None:
-        await connection.execute(text("PRAGMA query_only = ON"))
-        await connection.execute(insert(signals), [arrival_values(arrival("a"))])
-
     async with house(tmp_path) as home:
+        await tell_both_writers(home.record, "PRAGMA query_only = ON")
         with pytest.raises(RecordUnavailable, match="attempt to write a readonly database"):
-            await home.record.write(work)
+            await _insert(home.record)
         with pytest.raises(RecordUnavailable, match="attempt to write a readonly database"):
             await home.record.accept(arrival("a"))
 

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.testing import capture_logs
 
 from churn_radar.errors import RecordUnavailable
-from churn_radar.store.arrivals import Accepted, Verdict, insert_arrivals
+from churn_radar.store.arrivals import Accepted, Verdict
 from churn_radar.store.writer import MAX_BATCH, Work
-from tests.support.door import House, arrival, held, house, unstorable
+from tests.support.door import House, arrival, held, house, insert_into, unstorable
 
 
 def inserting(key: str, *, fails_with: Exception | None = None, runs: list[str] | None = None) -> Work[str]:
@@ -21,7 +21,7 @@ def inserting(key: str, *, fails_with: Exception | None = None, runs: list[str] 
     async def work(connection: AsyncConnection) -> str:
         if runs is not None:
             runs.append(key)
-        await insert_arrivals(connection, [arrival(key)])
+        await insert_into(connection, [arrival(key)])
         if fails_with is not None:
             raise fails_with
         return f"done {key}"
@@ -122,7 +122,7 @@ async def test_a_failing_unit_of_work_is_rolled_back_alone_and_tells_its_caller_
 
 async def test_a_unit_of_work_whose_statement_is_refused_is_rolled_back_alone(tmp_path: Path) -> None:
     async def broken(connection: AsyncConnection) -> None:
-        await insert_arrivals(connection, [arrival("broken")])
+        await insert_into(connection, [arrival("broken")])
         await connection.execute(
             text("INSERT INTO signal_history (signal_seq, at, status, attempt) VALUES (1, 1, NULL, 0)")
         )

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,7 +20,7 @@ from starlette.types import Message, Scope
 
 from churn_radar.intake.door import PATH, Door
 from churn_radar.intake.signature import sign
-from churn_radar.store.arrivals import Accepted, Arrival
+from churn_radar.store.arrivals import Accepted, Arrival, Cursor, insert_arrivals
 from churn_radar.store.record import Record, open_record
 from churn_radar.store.signals import Signal, list_signals, quarantined_body
 from churn_radar.store.tables import Status
@@ -47,6 +47,11 @@ def arrival(key: str, **values: Any) -> Arrival:
         "customer": CustomerRef(f"customer-{key}"),
     }
     return Arrival(**{**told, **values})
+
+
+async def insert_into(connection: AsyncConnection, arrivals: Sequence[Arrival]) -> list[Accepted]:
+    """What the door's own thread does to arrivals, on a connection of SQLAlchemy's."""
+    return await connection.run_sync(lambda sync: insert_arrivals(cast("Cursor", sync.connection.cursor()), arrivals))
 
 
 def unstorable(key: str) -> Arrival:
@@ -210,23 +215,27 @@ def held(path: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
+async def tell_both_writers(record: Record, pragma: str) -> None:
+    """Set a pragma on the connection of the work and on that of the arrivals' thread."""
+
+    async def tell(connection: AsyncConnection) -> None:
+        await connection.execute(text(pragma))
+
+    await record.write(tell)
+    arrivals: Any = record._writer._insert
+    arrivals.__self__._executor.submit(lambda: arrivals.__self__._open().execute(pragma)).result()
+
+
 async def fill_disk(record: Record) -> None:
     """From here on the record's file cannot grow: to SQLite a full disk."""
-
-    async def fill(connection: AsyncConnection) -> None:
+    async with record.read() as connection:
         pages = (await connection.execute(text("PRAGMA page_count"))).scalar_one()
-        await connection.execute(text(f"PRAGMA max_page_count = {int(pages)}"))
-
-    await record.write(fill)
+    await tell_both_writers(record, f"PRAGMA max_page_count = {int(pages)}")
 
 
 async def empty_disk(record: Record) -> None:
     """There is room again."""
-
-    async def empty(connection: AsyncConnection) -> None:
-        await connection.execute(text("PRAGMA max_page_count = 1000000"))
-
-    await record.write(empty)
+    await tell_both_writers(record, "PRAGMA max_page_count = 1000000")
 
 
 @contextlib.contextmanager

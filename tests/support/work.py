@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ MAVERA_KEY = "mvra_live_demo"
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 _numbers = itertools.count(1)
+# Nothing here speaks TLS, and making a context takes longer than most tests.
+_TLS = ssl.create_default_context()
 
 
 def settings_for(folder: Path, **told: Any) -> Settings:
@@ -294,10 +297,11 @@ async def workshop(
 
 @dataclass
 class Running:
-    """A whole service on a real socket, with both upstreams simulated on theirs."""
+    """A whole service on a real socket, with both upstreams simulated on theirs; `http` holds its key."""
 
     url: str
     http: httpx.AsyncClient
+    stranger: httpx.AsyncClient
     service: Service
     customerio: CustomerioState
     mavera: MaveraState
@@ -367,12 +371,15 @@ async def service(
         )
         live = await stack.enter_async_context(running_service(settings, with_worker=with_worker, sinks=sinks))
         url = await stack.enter_async_context(running(create_app(live)))
-        http = await stack.enter_async_context(
-            httpx.AsyncClient(base_url=url, headers={"X-API-Key": KEY}, timeout=10, trust_env=False)
-        )
+
+        async def client(headers: Mapping[str, str]) -> httpx.AsyncClient:
+            made = httpx.AsyncClient(base_url=url, headers=headers, timeout=10, trust_env=False, verify=_TLS)
+            return await stack.enter_async_context(made)
+
         yield Running(
             url=url,
-            http=http,
+            http=await client({"X-API-Key": KEY}),
+            stranger=await client({}),
             service=live,
             customerio=customerio_app.state.simulation,
             mavera=mavera_app.state.simulation,

@@ -137,7 +137,7 @@ async def play(*, stay: bool) -> bool:
         else:
             console.print(
                 "Next: [bold]make demo[/] in a terminal goes on serving, for a look at /docs; "
-                "the README's \"Five minutes to production\" sets up the real service."
+                'the README\'s "Five minutes to production" sets up the real service.'
             )
     return not wrong
 

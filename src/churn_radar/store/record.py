@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from churn_radar.errors import RecordLocked, RecordUnavailable, RecordUnusable
-from churn_radar.store.arrivals import Accepted, Arrival, insert_arrivals
+from churn_radar.store.arrivals import Accepted, Arrival
+from churn_radar.store.inserting import PRAGMAS, ArrivalThread
 from churn_radar.store.schema import sqlite_path, upgrade_record
 from churn_radar.store.writer import GroupWriter, T, Work
 
@@ -92,11 +93,8 @@ def _engine(path: Path, *, readers: bool) -> AsyncEngine:
         # The driver's own transaction handling would begin too late; SQLAlchemy's "begin" event does it.
         dbapi_connection.isolation_level = None  # type: ignore[attr-defined]
         cursor = dbapi_connection.cursor()  # type: ignore[attr-defined]
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA busy_timeout=2500")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute("PRAGMA temp_store=MEMORY")
+        for pragma in PRAGMAS:
+            cursor.execute(pragma)
         if readers:
             cursor.execute("PRAGMA query_only=ON")
         cursor.close()
@@ -148,9 +146,10 @@ async def open_record(
     try:
         upgrade_record(path)
         writing, reading = _engine(path, readers=False), _engine(path, readers=True)
+        arrivals = ArrivalThread(path)
         writer = GroupWriter(
             writing,
-            insert_arrivals,
+            arrivals.insert,
             on_committed=on_accepted,
             timeout_seconds=commit_timeout_seconds,
             max_waiting=max_waiting,
@@ -160,6 +159,7 @@ async def open_record(
             yield Record(reading, writer, path)
         finally:
             await writer.stop()
+            await arrivals.close()
             await reading.dispose()
             await writing.dispose()
     finally:

@@ -2,8 +2,8 @@
 
 A commit to disk costs about the same for one row as for a hundred, so the writer takes whatever has queued up
 while the last commit ran, writes it in one transaction, and only then tells each waiting caller. Churn events
-from the door are one multi-row insert; other work (the results of the job steps) runs in savepoints of the
-same transaction, so one failing piece does not take its neighbours down.
+from the door go as one batch; other work (the results of the job steps) as another, each piece in a savepoint,
+so that one failing piece does not take its neighbours down.
 
 There is exactly one writer task for a record. It is the only thing that writes.
 """
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
-Insert = Callable[[AsyncConnection, Sequence[Any]], Awaitable[Sequence[Any]]]
+Insert = Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
 
 MAX_BATCH = 512
 
@@ -50,7 +50,7 @@ class _Unit:
 class GroupWriter:
     """Serialises all writes of one record and shares commits between them.
 
-    `insert` writes a batch of door rows and returns one outcome per row, in order.
+    `insert` commits a batch of door rows and returns one outcome per row, in order.
     `on_committed` hears of each batch's outcomes after the commit; it must not fail.
     """
 
@@ -142,38 +142,41 @@ class GroupWriter:
             while self._rows or self._units:
                 self._in_commit, self._rows = self._rows[:MAX_BATCH], self._rows[MAX_BATCH:]
                 units, self._units = self._units[:MAX_BATCH], self._units[MAX_BATCH:]
-                await self._commit(self._in_commit, units)
-                self._in_commit = []
+                if self._in_commit:
+                    await self._commit_rows(self._in_commit)
+                    self._in_commit = []
+                if units:
+                    await self._commit_units(units)
             if self._stopping:
                 return
 
-    async def _commit(self, rows: list[_Row], units: list[_Unit]) -> None:
+    async def _commit_rows(self, rows: list[_Row]) -> None:
         try:
-            await self._commit_together(rows, units)
+            outcomes = await self._insert([row.value for row in rows])
         except Exception as error:
-            if len(rows) + len(units) > 1 and not isinstance(error, OperationalError):
-                # Something in this batch spoils it for all: give each its own transaction.
+            if len(rows) > 1 and not isinstance(error, RecordUnavailable):
+                # One of them spoils it for all: give each its own transaction.
                 for row in rows:
-                    await self._commit([row], [])
-                for unit in units:
-                    await self._commit([], [unit])
+                    await self._commit_rows([row])
                 return
-            # The driver's text can quote values, so only its kind is told.
-            cause = _cause(error)
-            log.error("record.commit_failed", cause=cause, rows=len(rows))  # noqa: TRY400
-            for done in [row.done for row in rows] + [unit.done for unit in units]:
-                if not done.done():
-                    done.set_exception(RecordUnavailable(f"the record cannot commit: {cause}"))
-
-    async def _commit_together(self, rows: list[_Row], units: list[_Unit]) -> None:
-        outcomes: Sequence[Any] = ()
-        async with self._engine.begin() as connection:
-            if rows:
-                outcomes = await self._insert(connection, [row.value for row in rows])
-            results = [await self._run_unit(connection, unit) for unit in units]
+            _fail([row.done for row in rows], error)
+            return
         for row, outcome in zip(rows, outcomes, strict=True):
             if not row.done.done():
                 row.done.set_result(outcome)
+        self._on_committed(outcomes)
+
+    async def _commit_units(self, units: list[_Unit]) -> None:
+        try:
+            async with self._engine.begin() as connection:
+                results = [await self._run_unit(connection, unit) for unit in units]
+        except Exception as error:
+            if len(units) > 1 and not isinstance(error, OperationalError):
+                for unit in units:
+                    await self._commit_units([unit])
+                return
+            _fail([unit.done for unit in units], error)
+            return
         for unit, result, raised in results:
             if unit.done.done():
                 continue
@@ -181,8 +184,6 @@ class GroupWriter:
                 unit.done.set_result(result)
             else:
                 unit.done.set_exception(raised)
-        if outcomes:
-            self._on_committed(outcomes)
 
     async def _run_unit(self, connection: AsyncConnection, unit: _Unit) -> tuple[_Unit, Any, BaseException | None]:
         savepoint = await connection.begin_nested()
@@ -202,7 +203,21 @@ class GroupWriter:
         return unit, result, None
 
 
+def _fail(waiting: Sequence[asyncio.Future[Any]], error: Exception) -> None:
+    """Tell everybody who waits that nothing was committed."""
+    cause = _cause(error)
+    log.error("record.commit_failed", cause=cause, waiting=len(waiting))
+    for done in waiting:
+        if not done.done():
+            done.set_exception(RecordUnavailable(f"the record cannot commit: {cause}"))
+
+
 def _cause(error: BaseException) -> str:
-    """The database's own short words (`disk I/O error`, `database is locked`), which hold no values."""
+    """The database's own short words (`disk I/O error`, `database is locked`), else only the kind of error.
+
+    A driver's text can quote values.
+    """
+    if isinstance(error, RecordUnavailable):
+        return str(error).removeprefix("the record cannot commit: ")
     original = getattr(error, "orig", None)
     return str(original) if isinstance(error, OperationalError) else type(original or error).__name__

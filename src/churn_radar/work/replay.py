@@ -163,7 +163,7 @@ async def _read_again(
         to_arrival(event, received_at=signal.received_at, source=signal.source), signal_id=signal.signal_id
     )
     values = arrival_values(arrival)
-    for column in ("status", "reason", "attempts", "updated_at"):
+    for column in ("status", "reason", "updated_at"):
         values.pop(column)
     await advance(
         connection,

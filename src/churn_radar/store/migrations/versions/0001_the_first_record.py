@@ -49,9 +49,9 @@ def upgrade() -> None:
         sa.Column("forced", sa.Boolean(), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("due_at", sa.BigInteger(), nullable=True),
-        sa.Column("priority", sa.BigInteger(), nullable=False),
+        sa.Column("priority", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("triage", sa.Text(), nullable=True),
         sa.Column("joined_to", _SEQ, nullable=True),
         sa.Column("brief_seq", _SEQ, nullable=True),
@@ -63,14 +63,41 @@ def upgrade() -> None:
         sa.UniqueConstraint("signal_id", name=op.f("uq_signals_signal_id")),
         sqlite_autoincrement=True,
     )
-    op.create_index("ix_signals_brief_seq", "signals", ["brief_seq"], unique=False)
-    op.create_index("ix_signals_cio_id", "signals", ["cio_id"], unique=False)
+    op.create_index(
+        "ix_signals_brief_seq",
+        "signals",
+        ["brief_seq"],
+        unique=False,
+        sqlite_where=sa.text("brief_seq IS NOT NULL"),
+        postgresql_where=sa.text("brief_seq IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_signals_cio_id",
+        "signals",
+        ["cio_id"],
+        unique=False,
+        sqlite_where=sa.text("cio_id IS NOT NULL"),
+        postgresql_where=sa.text("cio_id IS NOT NULL"),
+    )
     op.create_index("ix_signals_customer_id", "signals", ["customer_id"], unique=False)
-    op.create_index("ix_signals_customer_seq", "signals", ["customer_seq", "seq"], unique=False)
+    op.create_index(
+        "ix_signals_customer_seq",
+        "signals",
+        ["customer_seq", "seq"],
+        unique=False,
+        sqlite_where=sa.text("customer_seq IS NOT NULL"),
+        postgresql_where=sa.text("customer_seq IS NOT NULL"),
+    )
     op.create_index("ix_signals_email", "signals", ["email"], unique=False)
     op.create_index("ix_signals_event_id", "signals", ["event_id", "seq"], unique=False)
-    op.create_index("ix_signals_joined_to", "signals", ["joined_to"], unique=False)
-    op.create_index("ix_signals_status_priority", "signals", ["status", "priority", "seq"], unique=False)
+    op.create_index(
+        "ix_signals_joined_to",
+        "signals",
+        ["joined_to"],
+        unique=False,
+        sqlite_where=sa.text("joined_to IS NOT NULL"),
+        postgresql_where=sa.text("joined_to IS NOT NULL"),
+    )
     op.create_index("ix_signals_status_seq", "signals", ["status", "seq"], unique=False)
 
     op.create_table(

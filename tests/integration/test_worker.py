@@ -1,0 +1,393 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from churn_radar.errors import OperatorMustAct, RetryLater
+from churn_radar.intake.events import ChurnEvent, to_arrival, understand
+from churn_radar.intake.payload import Event
+from churn_radar.research.mave import MaveAnswer
+from churn_radar.sinks.protocol import Sink
+from churn_radar.store.arrivals import Accepted, Verdict
+from churn_radar.store.briefs import list_briefs
+from churn_radar.store.deliveries import deliveries_of
+from churn_radar.store.record import Record, open_record
+from churn_radar.store.signals import Signal, counts_by_status, find_signal, history
+from churn_radar.store.tables import Status, signals
+from churn_radar.triage.customer import CustomerRef, Profile
+from churn_radar.work.replay import replay
+from churn_radar.work.steps import utc_now
+from churn_radar.work.worker import Worker
+from tests.support.work import ListSink, payload, settings_for, until
+
+GRACE = timedelta(seconds=5)
+
+
+@dataclass
+class Upstreams:
+    """Both upstream services, as the steps see them."""
+
+    mrr: dict[str, str] = field(default_factory=dict)
+    looked_up: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    errors: list[BaseException] = field(default_factory=list)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.may_answer.set()
+
+    async def look_up(self, ref: CustomerRef) -> Profile | None:
+        name = ref.preferred[1]
+        self.looked_up.append(name)
+        # The id itself would be taken out of the prompt.
+        return Profile(
+            CustomerRef(name), {"plan_type": "pro", "mrr": self.mrr.get(name, "100"), "industry": name[::-1]}
+        )
+
+    async def ask(self, message: str) -> MaveAnswer:
+        [persona] = [line for line in message.splitlines() if line.startswith("PERSONA TYPE: ")]
+        self.asked.append(persona)
+        await self.may_answer.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        return MaveAnswer("## Why they churn\n\nThey do.", credits_used=40)
+
+
+@dataclass
+class Shift:
+    """A worker at work on a record."""
+
+    record: Record
+    worker: Worker
+
+    async def arrive(self, *events: dict[str, Any]) -> list[str]:
+        """Events at the door; returns their ids."""
+        ids = []
+        for event in events:
+            understood = understand(Event.model_validate(event), ("unsubscribed", "bounced", "complained"))
+            assert isinstance(understood, ChurnEvent)
+            accepted = await self.record.accept(to_arrival(understood, received_at=utc_now(), source="webhook"))
+            assert accepted.public_id is not None
+            ids.append(accepted.public_id)
+        return ids
+
+    async def signal(self, event_id: str) -> Signal:
+        async with self.record.read() as connection:
+            signal = await find_signal(connection, event_id)
+        assert signal is not None
+        return signal
+
+    async def counts(self) -> dict[str, int]:
+        async with self.record.read() as connection:
+            return {status.value: count for status, count in (await counts_by_status(connection)).items()}
+
+    async def all_become(self, status: Status, count: int, *, seconds: float = 15) -> None:
+        async def stands() -> bool:
+            return (await self.counts()).get(status.value, 0) == count
+
+        await until(stands, f"{count} signals to be {status.value}", seconds=seconds)
+
+
+@asynccontextmanager
+async def shift(
+    folder: Path, upstreams: Upstreams, *, sinks: Sequence[Sink] = (), grace: timedelta = GRACE, **told: Any
+) -> AsyncIterator[Shift]:
+    settings = settings_for(folder, **told)
+    workers: list[Worker] = []
+
+    def on_accepted(outcomes: Sequence[Accepted]) -> None:
+        for worker in workers:
+            worker.accepted(outcomes)
+
+    async with open_record(settings.database_url, on_accepted=on_accepted) as record:
+        worker = Worker(settings, record, customerio=upstreams, mave=upstreams, sinks=sinks)
+        workers.append(worker)
+        await worker.start()
+        try:
+            yield Shift(record, worker)
+        finally:
+            await worker.stop(grace)
+
+
+async def test_what_the_door_accepts_is_carried_to_its_brief_and_its_sinks(tmp_path: Path) -> None:
+    upstreams, sink = Upstreams(), ListSink()
+    async with shift(tmp_path, upstreams, sinks=[sink]) as at_work:
+        [event_id] = await at_work.arrive(payload("one"))
+        await at_work.all_become(Status.BRIEFED, 1)
+
+        async def delivered() -> bool:
+            return len(sink.briefs) == 1
+
+        await until(delivered, "the delivery")
+        assert sink.briefs[0].event_ids == [event_id]
+
+
+async def test_duplicates_and_quarantined_bodies_start_no_work(tmp_path: Path) -> None:
+    async with shift(tmp_path, Upstreams()) as at_work:
+        at_work.worker.accepted([Accepted(Verdict.DUPLICATE, "e"), Accepted(Verdict.QUARANTINED, "e")])
+        await asyncio.sleep(0)
+
+        assert sum((await at_work.worker.backlog()).values()) == 0
+
+
+async def test_a_blast_of_hundreds_comes_to_an_end_each_once(tmp_path: Path) -> None:
+    upstreams = Upstreams()
+    async with shift(tmp_path, upstreams, mavera_concurrency=50) as at_work:
+        await asyncio.gather(*(at_work.arrive(payload(f"customer-{n}")) for n in range(120)))
+        await at_work.all_become(Status.BRIEFED, 120)
+
+    assert len(upstreams.looked_up) == len(upstreams.asked) == 120
+
+
+async def test_the_dearest_customer_is_researched_first(tmp_path: Path) -> None:
+    upstreams = Upstreams(mrr={"first": "1", "small": "10", "large": "9000", "middle": "300"})
+    upstreams.may_answer.clear()
+    async with shift(tmp_path, upstreams, mavera_concurrency=1) as at_work:
+        await at_work.arrive(payload("first"))
+        await at_work.all_become(Status.RESEARCHING, 1)
+        await at_work.arrive(payload("small"), payload("large"), payload("middle"))
+        await at_work.all_become(Status.WAITING, 3)
+        upstreams.may_answer.set()
+        await at_work.all_become(Status.BRIEFED, 4)
+
+    order = [next(name for name in upstreams.mrr if name[::-1] in line.lower()) for line in upstreams.asked]
+    assert order == ["first", "large", "middle", "small"]
+
+
+async def test_no_more_calls_to_mave_are_under_way_than_the_setting_allows(tmp_path: Path) -> None:
+    upstreams = Upstreams()
+    upstreams.may_answer.clear()
+    async with shift(tmp_path, upstreams, mavera_concurrency=3) as at_work:
+        await at_work.arrive(*(payload(f"customer-{n}") for n in range(8)))
+        await at_work.all_become(Status.RESEARCHING, 3)
+        await at_work.all_become(Status.WAITING, 5)
+        assert len(upstreams.asked) == 3
+        upstreams.may_answer.set()
+        await at_work.all_become(Status.BRIEFED, 8)
+
+
+async def test_a_failure_is_made_good_by_the_ladder_without_anybody_doing_anything(tmp_path: Path) -> None:
+    upstreams = Upstreams(errors=[RetryLater("mavera", "busy", status=503) for _ in range(3)])
+    async with shift(tmp_path, upstreams) as at_work:
+        [event_id] = await at_work.arrive(payload("one"))
+        await at_work.all_become(Status.BRIEFED, 1)
+
+        async with at_work.record.read() as connection:
+            story = await history(connection, await at_work.signal(event_id))
+        assert [step.attempt for step in story if step.status == "waiting"] == [0, 1, 2, 3]
+
+
+async def test_the_ladder_ends_in_a_dead_letter(tmp_path: Path) -> None:
+    upstreams = Upstreams(errors=[RetryLater("mavera", "busy", status=503) for _ in range(4)])
+    async with shift(tmp_path, upstreams) as at_work:
+        [event_id] = await at_work.arrive(payload("one"))
+        await at_work.all_become(Status.DEAD, 1)
+
+        assert "gave up after 4 attempts" in ((await at_work.signal(event_id)).reason or "")
+
+
+async def test_spent_credits_wait_for_the_operator_and_go_on_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("retry", "steps"):
+        monkeypatch.setattr(f"churn_radar.work.{module}.OPERATOR_DELAY", timedelta(seconds=0.2))
+    spent = OperatorMustAct("mavera", "credits are spent", status=402)
+    upstreams = Upstreams(errors=[spent] * 3)
+    async with shift(tmp_path, upstreams, mavera_concurrency=1) as at_work:
+        await at_work.arrive(*(payload(f"customer-{n}") for n in range(6)))
+        await at_work.all_become(Status.WAITING, 6)
+        assert at_work.worker.floor.troubles.current == {"mavera": "credits are spent"}
+        await at_work.all_become(Status.BRIEFED, 6)
+
+        assert at_work.worker.floor.troubles.current == {}
+    assert len(upstreams.asked) == 3 + 6
+
+
+async def test_a_replay_by_hand_does_not_wait_for_the_next_probe(tmp_path: Path) -> None:
+    upstreams = Upstreams(errors=[OperatorMustAct("mavera", "credits are spent", status=402)])
+    async with shift(tmp_path, upstreams) as at_work:
+        [event_id] = await at_work.arrive(payload("one"))
+
+        async def troubled() -> bool:
+            return bool(at_work.worker.floor.troubles.current)
+
+        await until(troubled, "the trouble")
+        await at_work.all_become(Status.WAITING, 1)
+        signal = await at_work.signal(event_id)
+        replayed = await at_work.record.write(
+            lambda connection: replay(connection, signal, alert_events=("unsubscribed",), now=utc_now())
+        )
+        await at_work.worker.replayed(replayed.tasks)
+
+        await at_work.all_become(Status.BRIEFED, 1)
+
+
+# -- restarts
+
+
+@pytest.mark.parametrize("status", [Status.RECEIVED, Status.WAITING, Status.RESEARCHING])
+async def test_a_restart_takes_up_what_was_unfinished(tmp_path: Path, status: Status) -> None:
+    upstreams = Upstreams()
+    upstreams.may_answer.clear()
+    async with shift(tmp_path, upstreams, mavera_concurrency=1, grace=timedelta()) as at_work:
+        await at_work.arrive(payload("one"))
+        await at_work.all_become(Status.RESEARCHING, 1)
+        if status is not Status.RESEARCHING:
+            await at_work.record.write(lambda c: c.execute(update(signals).values(status=status)))
+    upstreams.may_answer.set()
+
+    async with shift(tmp_path, upstreams) as at_work:
+        await at_work.all_become(Status.BRIEFED, 1)
+
+
+async def test_an_interrupted_forced_research_is_taken_up_although_an_earlier_brief_is_there(tmp_path: Path) -> None:
+    upstreams = Upstreams()
+    async with shift(tmp_path, upstreams) as at_work:
+        await at_work.arrive(payload("one"))
+        await at_work.all_become(Status.BRIEFED, 1)
+        await at_work.record.write(lambda c: c.execute(update(signals).values(status=Status.RESEARCHING)))
+
+    async with shift(tmp_path, upstreams) as at_work:
+        await at_work.all_become(Status.BRIEFED, 1)
+        async with at_work.record.read() as connection:
+            assert len(await list_briefs(connection, limit=10)) == 2
+
+
+async def test_a_restart_after_the_commit_never_asks_again(tmp_path: Path) -> None:
+    upstreams = Upstreams()
+    async with shift(tmp_path, upstreams) as at_work:
+        await at_work.arrive(*(payload(f"customer-{n}") for n in range(5)))
+        await at_work.all_become(Status.BRIEFED, 5)
+
+    for _ in range(2):
+        async with shift(tmp_path, upstreams) as at_work:
+            assert sum((await at_work.worker.backlog()).values()) == 0
+            await asyncio.sleep(0.05)
+
+    assert (len(upstreams.asked), len(upstreams.looked_up)) == (5, 5)
+
+
+async def test_a_restart_keeps_the_due_time_and_the_attempts(tmp_path: Path) -> None:
+    upstreams = Upstreams(errors=[RetryLater("mavera", "busy", status=503)])
+    async with shift(tmp_path, upstreams, retry_delays_seconds=(3600,)) as at_work:
+        [event_id] = await at_work.arrive(payload("one"))
+
+        async def failed() -> bool:
+            return (await at_work.signal(event_id)).attempts == 1
+
+        await until(failed, "the first attempt to fail")
+        before = await at_work.signal(event_id)
+
+    async with shift(tmp_path, upstreams, retry_delays_seconds=(3600,)) as at_work:
+        await asyncio.sleep(0.1)
+        assert await at_work.signal(event_id) == before
+        assert (await at_work.worker.backlog())["research"] == 1
+    assert len(upstreams.asked) == 1
+
+
+async def test_a_restart_delivers_what_is_still_owed_and_nothing_twice(tmp_path: Path) -> None:
+    upstreams = Upstreams()
+    good, bad = ListSink("good"), ListSink("bad", errors=[RuntimeError("down")] * 3)
+    async with shift(tmp_path, upstreams, sinks=[good, bad], retry_delays_seconds=(0.4,) * 9) as at_work:
+        await at_work.arrive(payload("one"))
+
+        async def tried() -> bool:
+            return len(good.briefs) == 1 and bad.calls >= 1
+
+        await until(tried, "both sinks to be tried")
+    bad.errors.clear()
+
+    async with shift(tmp_path, upstreams, sinks=[good, bad]) as at_work:
+
+        async def delivered() -> bool:
+            return len(bad.briefs) == 1
+
+        await until(delivered, "the delivery that was owed")
+        async with at_work.record.read() as connection:
+            assert {d.status.value for d in await deliveries_of(connection, 1)} == {"delivered"}
+    assert (len(good.briefs), len(bad.briefs)) == (1, 1)
+
+
+async def test_more_than_a_page_of_unfinished_signals_is_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("churn_radar.work.worker.PAGE", 20)
+    async with open_record(settings_for(tmp_path).database_url) as record:
+        for n in range(65):
+            understood = understand(Event.model_validate(payload(f"customer-{n}")), ("unsubscribed",))
+            assert isinstance(understood, ChurnEvent)
+            record.accept_soon(to_arrival(understood, received_at=utc_now(), source="webhook"))
+    upstreams = Upstreams()
+    upstreams.may_answer.clear()
+
+    async with shift(tmp_path, upstreams, grace=timedelta()) as at_work:
+
+        async def all_looked_up() -> bool:
+            return len(set(upstreams.looked_up)) == 65
+
+        await until(all_looked_up, "every customer to be looked up", seconds=30)
+        await at_work.all_become(Status.WAITING, 65 - 10)
+    assert len(upstreams.looked_up) == 65
+
+
+# -- stops
+
+
+async def test_a_stop_lets_research_finish_and_keeps_its_brief(tmp_path: Path) -> None:
+    upstreams = Upstreams()
+    upstreams.may_answer.clear()
+    async with shift(tmp_path, upstreams) as at_work:
+        await at_work.arrive(payload("one"))
+        await at_work.all_become(Status.RESEARCHING, 1)
+        stopping = asyncio.create_task(at_work.worker.stop(GRACE))
+        await asyncio.sleep(0.02)
+        assert not stopping.done()
+        upstreams.may_answer.set()
+
+        assert await stopping is True
+        assert await at_work.counts() == {"briefed": 1}
+        assert not at_work.worker.healthy
+
+
+async def test_a_stop_whose_grace_is_over_leaves_nothing_half_done(tmp_path: Path) -> None:
+    upstreams = Upstreams()
+    upstreams.may_answer.clear()
+    async with shift(tmp_path, upstreams) as at_work:
+        await at_work.arrive(payload("one"))
+        await at_work.all_become(Status.RESEARCHING, 1)
+
+        assert await at_work.worker.stop(timedelta(seconds=0.05)) is False
+        assert await at_work.counts() == {"researching": 1}
+
+
+async def test_what_arrives_after_a_stop_waits_for_the_next_start(tmp_path: Path) -> None:
+    upstreams = Upstreams()
+    async with shift(tmp_path, upstreams) as at_work:
+        await at_work.worker.stop(GRACE)
+        await at_work.arrive(payload("one"))
+        await asyncio.sleep(0.05)
+        assert await at_work.counts() == {"received": 1}
+
+    async with shift(tmp_path, upstreams) as at_work:
+        await at_work.all_become(Status.BRIEFED, 1)
+
+
+async def test_a_broken_sink_keeps_no_brief_from_the_others(tmp_path: Path) -> None:
+    good, bad = ListSink("good"), ListSink("bad", errors=[RuntimeError("down") for _ in range(100)])
+    async with shift(tmp_path, Upstreams(), sinks=[bad, good]) as at_work:
+        await at_work.arrive(*(payload(f"customer-{n}") for n in range(10)))
+
+        async def delivered() -> bool:
+            return len(good.briefs) == 10 and bad.calls == 40
+
+        await until(delivered, "ten briefs, and four attempts at each that is broken")
+        await asyncio.sleep(0.15)
+    assert (len(good.briefs), bad.calls) == (10, 40)

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
 from structlog.testing import capture_logs
@@ -768,19 +768,19 @@ def _mutilated(draw: st.DrawFn) -> dict[str, Any]:
     return payload
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(body=st.binary())
 def test_any_signed_bytes_at_all_are_answered_200_and_kept(doorstep: Doorstep, body: bytes) -> None:
     doorstep.knock(body)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(value=_values)
 def test_any_signed_json_at_all_is_answered_200_and_kept_unless_ignored(doorstep: Doorstep, value: object) -> None:
     doorstep.knock(as_body(value))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(payload=_mutilated())
 def test_any_signed_event_however_mutilated_is_answered_200_and_kept_unless_ignored(
     doorstep: Doorstep, payload: dict[str, Any]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from churn_radar.errors import NotUnderstood
@@ -14,6 +14,9 @@ from churn_radar.intake.events import ChurnEvent, NotASignal, may_be_signal, to_
 from churn_radar.intake.payload import decode, read_event
 from churn_radar.triage.customer import CustomerRef
 from tests.support.door import ALERTS, NOW, event
+
+# A busy machine is no finding.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 OFF = {"topics": {"topic_7": False, "topic_8": False}, "channels": {"email": False}}
 PARTLY = {"topics": {"topic_7": False, "topic_8": True}, "channels": {"email": False}}
@@ -275,6 +278,7 @@ _json = st.recursive(
 )
 
 
+@unhurried
 @given(
     metric=st.sampled_from(["bounced", "spammed", "unsubscribed", "cio_subscription_preferences_changed"]),
     event_id=st.none() | _text | st.integers(),

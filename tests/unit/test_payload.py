@@ -5,12 +5,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
 from churn_radar.errors import NotUnderstood
 from churn_radar.intake.payload import MAX_ID_CHARACTERS, MAX_TEXT_CHARACTERS, Event, decode, read_event, read_name
+
+# A busy machine is no finding.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SECRETIVE = "jane@acme.co"
 
@@ -58,6 +61,7 @@ def test_json_that_is_no_object_is_not_understood(body: bytes) -> None:
         decode(body)
 
 
+@unhurried
 @given(st.binary())
 def test_decoding_gives_an_object_or_a_reason_for_any_bytes(body: bytes) -> None:
     with contextlib.suppress(NotUnderstood):
@@ -221,13 +225,14 @@ def test_unknown_keys_are_let_through_unread() -> None:
 
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters())
 _values = st.recursive(
-    _scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+    _scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=4
 )
 _names = st.sampled_from(
     [*Event.model_fields, "id", "email", "cio_id", "content", "recipient", "subject", "campaign_id"]
 )
 
 
+@unhurried
 @given(st.dictionaries(_names, _values | st.dictionaries(_names, _values | st.dictionaries(_names, _values))))
 def test_reading_gives_an_event_or_a_reason_for_any_object(payload: dict[str, Any]) -> None:
     with contextlib.suppress(NotUnderstood):

@@ -89,8 +89,13 @@ _INSERT_BODY = statement_text(insert(quarantined_bodies))
 class Cursor(Protocol):
     """What is needed of a driver's cursor."""
 
-    rowcount: int
-    lastrowid: int | None
+    @property
+    def rowcount(self) -> int:
+        """Rows that the last statement changed."""
+
+    @property
+    def lastrowid(self) -> int | None:
+        """Number of the row that was inserted last."""
 
     def execute(self, statement: str, parameters: Any, /) -> Any:
         """Run one statement."""

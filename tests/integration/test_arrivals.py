@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+from sqlalchemy import select
 from sqlalchemy.dialects import sqlite
 
 from churn_radar.intake.events import to_quarantine
@@ -126,8 +128,24 @@ async def test_rows_are_never_numbered_twice(tmp_path: Path) -> None:
         assert second.seq == first.seq + 1
 
 
-def test_an_arrival_fills_columns_that_exist() -> None:
-    assert arrival_values(arrival("a")).keys() <= set(signals.c.keys())
+@pytest.mark.parametrize(
+    "kept",
+    [
+        arrival("a"),
+        arrival("a", event_id=None, object_type="email", occurred_at=NOW, forced=True, source="api"),
+        arrival("a", customer=CustomerRef("42", "a3f0", "Jo@X.io"), facts={"subject": "Grüße", "campaign_id": "23"}),
+        quarantine(b"{", "q"),
+    ],
+)
+async def test_the_driver_and_sqlalchemy_store_the_same_row(tmp_path: Path, kept: Arrival) -> None:
+    async with house(tmp_path) as home:
+        await home.record.accept(kept)
+        values = arrival_values(kept) | {"event_key": "other", "signal_id": "other"}
+        await home.record.write(lambda connection: connection.execute(signals.insert().values(values)))
+        async with home.record.read() as connection:
+            driver, sqlalchemy = (await connection.execute(select(signals).order_by(signals.c.seq))).mappings().all()
+        differing = {name for name in driver if driver[name] != sqlalchemy[name]}
+        assert differing == {"seq", "event_key", "signal_id"}
 
 
 def test_json_that_is_stored_comes_back_as_it_was() -> None:

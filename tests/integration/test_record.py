@@ -5,14 +5,17 @@ import contextlib
 import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.errors import ChurnRadarError, RecordLocked, RecordUnavailable, RecordUnusable
+from churn_radar.store import inserting
 from churn_radar.store.arrivals import Accepted, Verdict, arrival_values
 from churn_radar.store.record import Record, lock_record, open_record
 from churn_radar.store.tables import signals
@@ -118,6 +121,45 @@ async def test_a_folder_that_cannot_be_written_to_is_named() -> None:
         assert list(folder.iterdir()) == []
 
 
+async def test_what_the_door_acknowledges_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened_here = _watch_connections(monkeypatch)
+    async with house(tmp_path) as home:
+        await home.record.accept(arrival("a"))
+        [connection] = opened_here
+        values = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+        assert values == ["wal", 2]
+        assert connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
+
+
+async def test_a_connection_that_could_not_be_set_up_whole_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened_here = _watch_connections(monkeypatch)
+    whole = inserting.PRAGMAS
+    async with house(tmp_path) as home:
+        monkeypatch.setattr(inserting, "PRAGMAS", (*whole[:1], "PRAGMA no.such_schema.synchronous"))
+        with pytest.raises(RecordUnavailable):
+            await home.record.accept(arrival("a"))
+        monkeypatch.setattr(inserting, "PRAGMAS", whole)
+        assert (await home.record.accept(arrival("a"))).verdict is Verdict.ACCEPTED
+        assert opened_here[-1].execute("PRAGMA foreign_keys").fetchone() == (1,)
+
+
+def _watch_connections(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """Every connection that the arrivals' thread opens from here on."""
+    connections: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def watch(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection = connect(*args, **kwargs)
+        if threading.current_thread().name.startswith("arrivals"):
+            connections.append(connection)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", watch)
+    return connections
+
+
 async def test_what_is_committed_survives_a_power_cut(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         # Both are settings of a connection, so the one that writes is asked.
@@ -153,6 +195,16 @@ async def test_the_worker_hears_of_a_commit_only_after_it(tmp_path: Path) -> Non
         await record.accept(arrival("a"))
         await record.accept(arrival("b"))
     assert seen == [["a"], ["a", "b"]]
+
+
+async def test_a_worker_that_fails_to_hear_does_not_stop_the_record(tmp_path: Path) -> None:
+    def fail(outcomes: Sequence[Accepted]) -> None:
+        raise ZeroDivisionError
+
+    async with open_record(f"sqlite:///{tmp_path / 'record.db'}", on_accepted=fail) as record:
+        for key in "ab":
+            assert (await record.accept(arrival(key))).verdict is Verdict.ACCEPTED
+        await record.check()
 
 
 async def test_one_event_is_one_event_after_a_restart_too(tmp_path: Path) -> None:
@@ -251,6 +303,16 @@ async def test_work_that_finds_the_database_read_only_is_told_that_the_record_is
             await _insert(home.record)
         with pytest.raises(RecordUnavailable, match="attempt to write a readonly database"):
             await home.record.accept(arrival("a"))
+
+
+async def test_work_on_a_database_that_turns_read_only_under_it_is_unavailable_too(tmp_path: Path) -> None:
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(text("PRAGMA query_only = ON"))
+        await connection.execute(insert(signals), [arrival_values(arrival("a"))])
+
+    async with house(tmp_path) as home:
+        with pytest.raises(RecordUnavailable, match="attempt to write a readonly database"):
+            await home.record.write(work)
 
 
 async def test_a_damaged_page_found_at_work_is_unavailable_and_no_crash(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.store.tables import DeliveryStatus, deliveries
@@ -87,17 +87,38 @@ async def settle(
     )
 
 
-async def pending_deliveries(
+async def fresh_deliveries(connection: AsyncConnection, limit: int) -> list[int]:
+    """Deliveries owed, and not put off, oldest first."""
+    rows = await connection.execute(
+        select(deliveries.c.seq)
+        .where(deliveries.c.status == DeliveryStatus.PENDING, deliveries.c.due_at.is_(None))
+        .order_by(deliveries.c.seq)
+        .limit(limit)
+    )
+    return [seq for (seq,) in rows]
+
+
+async def deliveries_put_off(
     connection: AsyncConnection, *, after: int = 0, limit: int = 1000
-) -> list[tuple[int, datetime | None]]:
-    """Deliveries still owed, as (seq, due_at), in order."""
+) -> list[tuple[int, datetime]]:
+    """Deliveries with a later attempt, as (seq, due_at), oldest first."""
     rows = await connection.execute(
         select(deliveries.c.seq, deliveries.c.due_at)
-        .where(deliveries.c.status == DeliveryStatus.PENDING, deliveries.c.seq > after)
+        .where(
+            deliveries.c.status == DeliveryStatus.PENDING,
+            deliveries.c.due_at.is_not(None),
+            deliveries.c.seq > after,
+        )
         .order_by(deliveries.c.seq)
         .limit(limit)
     )
     return [(seq, due) for seq, due in rows]
+
+
+async def count_owed(connection: AsyncConnection) -> int:
+    """How many deliveries are owed."""
+    statement = select(func.count()).select_from(deliveries).where(deliveries.c.status == DeliveryStatus.PENDING)
+    return int((await connection.execute(statement)).scalar_one())
 
 
 async def deliveries_of(connection: AsyncConnection, brief_seq: int) -> list[Delivery]:

@@ -60,9 +60,15 @@ class ArrivalThread:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-            for pragma in PRAGMAS:
-                self._connection.execute(pragma)
+            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            try:
+                for pragma in PRAGMAS:
+                    connection.execute(pragma)
+            except BaseException:
+                # Half set up it would go on without a foreign key, or without a sync.
+                connection.close()
+                raise
+            self._connection = connection
         return self._connection
 
     async def close(self) -> None:

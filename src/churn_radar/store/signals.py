@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.store.tables import UNFINISHED, Status, briefs, quarantined_bodies, signal_history, signals
+from churn_radar.store.tables import (
+    FRESH_WAITING,
+    UNFINISHED,
+    Status,
+    quarantined_bodies,
+    signal_history,
+    signals,
+)
 from churn_radar.triage.customer import CustomerRef
 
 
@@ -143,17 +150,47 @@ async def history(connection: AsyncConnection, signal: Signal) -> list[Step]:
     return [Step(signal.received_at, first, None, 0), *steps]
 
 
-async def unfinished(
+async def fresh_received(connection: AsyncConnection, limit: int) -> list[int]:
+    """Signals to be triaged, and not put off, oldest first."""
+    rows = await connection.execute(
+        select(signals.c.seq)
+        .where(signals.c.status == Status.RECEIVED, signals.c.due_at.is_(None))
+        .order_by(signals.c.seq)
+        .limit(limit)
+    )
+    return [seq for (seq,) in rows]
+
+
+def research_order() -> tuple[ColumnElement[Any], ...]:
+    """Dearest first, and of the equally dear the one that came first."""
+    return signals.c.priority.desc(), signals.c.seq
+
+
+async def fresh_waiting(connection: AsyncConnection, limit: int) -> list[tuple[int, int]]:
+    """Signals to be researched, and not put off, as (seq, priority), in the order of the research."""
+    rows = await connection.execute(
+        select(signals.c.seq, signals.c.priority).where(text(FRESH_WAITING)).order_by(*research_order()).limit(limit)
+    )
+    return [(seq, priority) for seq, priority in rows]
+
+
+async def put_off(
     connection: AsyncConnection, *, after: int = 0, limit: int = 1000
-) -> list[tuple[int, Status, int, datetime | None]]:
-    """Signals that still need work, as (seq, status, priority, due_at), in the order of their arrival."""
+) -> list[tuple[int, Status, int, datetime]]:
+    """Signals with a later attempt, as (seq, status, priority, due_at), in the order of their arrival."""
     rows = await connection.execute(
         select(signals.c.seq, signals.c.status, signals.c.priority, signals.c.due_at)
-        .where(signals.c.status.in_(UNFINISHED), signals.c.seq > after)
+        .where(signals.c.due_at.is_not(None), signals.c.status.in_(UNFINISHED), signals.c.seq > after)
         .order_by(signals.c.seq)
         .limit(limit)
     )
     return [(seq, Status(status), priority, due) for seq, status, priority, due in rows]
+
+
+async def count_unfinished(connection: AsyncConnection) -> int:
+    """How many signals still need work."""
+    statement = select(func.count()).select_from(signals).where(signals.c.status.in_(UNFINISHED))
+    return int((await connection.execute(statement)).scalar_one())
 
 
 async def list_signals(
@@ -243,31 +280,3 @@ async def quarantined_body(connection: AsyncConnection, seq: int) -> bytes | Non
         await connection.execute(select(quarantined_bodies.c.body).where(quarantined_bodies.c.signal_seq == seq))
     ).first()
     return bytes(row[0]) if row else None
-
-
-async def restart_researching(connection: AsyncConnection, now: datetime) -> int:
-    """Put signals whose research a crash interrupted back in the line; returns how many there were.
-
-    A signal whose brief is stored is not among them: brief and status change in one transaction.
-    """
-    interrupted = [
-        seq
-        for (seq,) in await connection.execute(
-            select(signals.c.seq).where(
-                and_(
-                    signals.c.status == Status.RESEARCHING,
-                    ~select(briefs.c.seq).where(briefs.c.signal_seq == signals.c.seq).exists(),
-                )
-            )
-        )
-    ]
-    for seq in interrupted:
-        await advance(
-            connection,
-            seq,
-            expected=(Status.RESEARCHING,),
-            to=Status.WAITING,
-            now=now,
-            reason="interrupted by a restart",
-        )
-    return len(interrupted)

@@ -93,6 +93,9 @@ class Status(StrEnum):
     QUARANTINED = "quarantined"
 
 
+# Spelt out rather than bound: a partial index serves a query only when its condition stands there word for word.
+FRESH_WAITING = "status = 'waiting' AND due_at IS NULL"
+
 UNFINISHED = (Status.RECEIVED, Status.WAITING, Status.RESEARCHING)
 
 
@@ -155,6 +158,14 @@ signals = Table(
     # Each index is paid for by every event at the door: what is null on arrival is left out of it.
     Index("ix_signals_event_id", "event_id", "seq"),
     Index("ix_signals_status_seq", "status", "seq"),
+    Index(
+        "ix_signals_fresh_waiting",
+        "priority",
+        "seq",
+        sqlite_where=text(FRESH_WAITING),
+        postgresql_where=text(FRESH_WAITING),
+    ),
+    _index_of_set("ix_signals_due_at", "due_at"),
     _index_of_set("ix_signals_customer_seq", "customer_seq", "seq"),
     Index("ix_signals_customer_id", "customer_id"),
     _index_of_set("ix_signals_cio_id", "cio_id"),

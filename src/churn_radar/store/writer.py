@@ -51,7 +51,7 @@ class GroupWriter:
     """Serialises all writes of one record and shares commits between them.
 
     `insert` commits a batch of door rows and returns one outcome per row, in order.
-    `on_committed` hears of each batch's outcomes after the commit; it must not fail.
+    `on_committed` hears of each batch's outcomes after the commit; if it fails, that is logged and no more.
     """
 
     def __init__(
@@ -164,7 +164,11 @@ class GroupWriter:
         for row, outcome in zip(rows, outcomes, strict=True):
             if not row.done.done():
                 row.done.set_result(outcome)
-        self._on_committed(outcomes)
+        try:
+            self._on_committed(outcomes)
+        except Exception:
+            # The rows are safe, and are taken up at the next start; a writer that ended here would take nothing more.
+            log.exception("record.hand_over_failed", rows=len(rows))
 
     async def _commit_units(self, units: list[_Unit]) -> None:
         try:

@@ -75,6 +75,7 @@ class Engine:
         self._running: asyncio.Task[None] | None = None
         self._clearing: asyncio.Task[None] | None = None
         self._in_flight: dict[tuple[Step, int], asyncio.Task[Any] | None] = {}
+        self.on_finished: Callable[[Step, int, Outcome], None] = lambda step, seq, outcome: None
 
     def register(self, step: Step, handler: Handler, *, concurrency: int) -> None:
         """Let `handler(seq)` do a step, at most `concurrency` at once."""
@@ -102,6 +103,7 @@ class Engine:
                 outcome = Again(FAULT_DELAY)
             finally:
                 del self._in_flight[step, seq]
+            self.on_finished(step, seq, outcome)
             if isinstance(outcome, Again):
                 raise RetryRequested(delay=outcome.delay)
 

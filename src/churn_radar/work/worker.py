@@ -13,13 +13,21 @@ from churn_radar.errors import RecordUnavailable
 from churn_radar.settings import Settings
 from churn_radar.sinks.protocol import Sink, names
 from churn_radar.store.arrivals import Accepted, Verdict
-from churn_radar.store.deliveries import pending_deliveries
+from churn_radar.store.deliveries import count_owed, deliveries_put_off, fresh_deliveries
 from churn_radar.store.record import Record
-from churn_radar.store.signals import advance, signals_with_status, unfinished
+from churn_radar.store.signals import (
+    advance,
+    count_unfinished,
+    fresh_received,
+    fresh_waiting,
+    put_off,
+    signals_with_status,
+)
 from churn_radar.store.tables import Status
 from churn_radar.work.deliver import AT_ONCE, DeliverStep
 from churn_radar.work.engine import Engine, Step, Task
 from churn_radar.work.enrich import LookUp
+from churn_radar.work.feeder import Feeder
 from churn_radar.work.research import Researcher, ResearchStep
 from churn_radar.work.steps import Floor
 from churn_radar.work.triage import TriageStep
@@ -27,6 +35,8 @@ from churn_radar.work.triage import TriageStep
 log = structlog.get_logger(__name__)
 
 TRIAGE_CONCURRENCY = 100
+RESEARCH_WINDOW = 500
+DELIVER_WINDOW = 500
 PAGE = 1000
 
 _STEP_OF: Mapping[Status, Step] = {
@@ -50,6 +60,15 @@ class Worker:
     ) -> None:
         self._engine = Engine()
         self._record = record
+        self._feeder = Feeder(
+            self._engine,
+            record,
+            {
+                Step.TRIAGE: (2 * TRIAGE_CONCURRENCY, _to_triage),
+                Step.RESEARCH: (RESEARCH_WINDOW, _to_research),
+                Step.DELIVER: (DELIVER_WINDOW, _to_deliver),
+            },
+        )
         self.floor = Floor(
             record=record,
             enqueue=self.enqueue,
@@ -83,17 +102,21 @@ class Worker:
         """Take up everything a previous process left unfinished, then run; returns how much that was."""
         now = self.floor.now()
         interrupted = await self._record.write(lambda connection: _put_back_interrupted(connection, now))
-        taken_up = await self._take_up(now)
+        async with self._record.read() as connection:
+            taken_up = await count_unfinished(connection) + await count_owed(connection)
+        await self._put_off(now)
         self._engine.start()
+        self._feeder.start()
         if taken_up:
             log.info("work.taken_up", jobs=taken_up, interrupted=interrupted)
         return taken_up
 
-    async def _take_up(self, now: datetime) -> int:
+    async def _put_off(self, now: datetime) -> int:
+        """Give the engine what has a later attempt; everything else the feeder reads as its turn comes."""
         count = after = 0
         while True:
             async with self._record.read() as connection:
-                page = await unfinished(connection, after=after, limit=PAGE)
+                page = await put_off(connection, after=after, limit=PAGE)
             if not page:
                 break
             after = page[-1][0]
@@ -104,7 +127,7 @@ class Worker:
         after = 0
         while True:
             async with self._record.read() as connection:
-                owed = await pending_deliveries(connection, after=after, limit=PAGE)
+                owed = await deliveries_put_off(connection, after=after, limit=PAGE)
             if not owed:
                 return count
             after = owed[-1][0]
@@ -112,8 +135,8 @@ class Worker:
             await self.enqueue([Task(Step.DELIVER, seq, delay=_delay(due, now)) for seq, due in owed])
 
     async def enqueue(self, tasks: Sequence[Task]) -> None:
-        """Hand work to the engine."""
-        await self._engine.enqueue(tasks)
+        """Hand work to the engine, or leave it in the record until its turn comes."""
+        await self._feeder.offer(tasks)
 
     def accepted(self, outcomes: Sequence[Accepted]) -> None:
         """Hear of a commit at the door and start the work on what is new; never waits, never fails."""
@@ -135,6 +158,7 @@ class Worker:
 
     async def stop(self, grace: timedelta) -> bool:
         """Let running steps finish within `grace`; returns whether all did. The record knows the rest."""
+        self._feeder.stop()
         try:
             return await self._engine.stop(grace)
         except RecordUnavailable:
@@ -169,5 +193,17 @@ async def _put_back_interrupted(connection: AsyncConnection, now: datetime) -> i
     return len(interrupted)
 
 
-def _delay(due: datetime | None, now: datetime) -> timedelta | None:
-    return max(due - now, timedelta()) if due else None
+async def _to_triage(connection: AsyncConnection, limit: int) -> list[Task]:
+    return [Task(Step.TRIAGE, seq) for seq in await fresh_received(connection, limit)]
+
+
+async def _to_research(connection: AsyncConnection, limit: int) -> list[Task]:
+    return [Task(Step.RESEARCH, seq, priority) for seq, priority in await fresh_waiting(connection, limit)]
+
+
+async def _to_deliver(connection: AsyncConnection, limit: int) -> list[Task]:
+    return [Task(Step.DELIVER, seq) for seq in await fresh_deliveries(connection, limit)]
+
+
+def _delay(due: datetime, now: datetime) -> timedelta:
+    return max(due - now, timedelta())

@@ -88,8 +88,24 @@ def upgrade() -> None:
         sqlite_where=sa.text("customer_seq IS NOT NULL"),
         postgresql_where=sa.text("customer_seq IS NOT NULL"),
     )
+    op.create_index(
+        "ix_signals_due_at",
+        "signals",
+        ["due_at"],
+        unique=False,
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
     op.create_index("ix_signals_email", "signals", ["email"], unique=False)
     op.create_index("ix_signals_event_id", "signals", ["event_id", "seq"], unique=False)
+    op.create_index(
+        "ix_signals_fresh_waiting",
+        "signals",
+        ["priority", "seq"],
+        unique=False,
+        sqlite_where=sa.text("status = 'waiting' AND due_at IS NULL"),
+        postgresql_where=sa.text("status = 'waiting' AND due_at IS NULL"),
+    )
     op.create_index(
         "ix_signals_joined_to",
         "signals",

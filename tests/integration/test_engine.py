@@ -1,20 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import structlog
 
-from churn_radar import logs
-from churn_radar.settings import Environment, IsolatedSettings
 from churn_radar.work import engine as engine_module
 from churn_radar.work.engine import Again, Done, Engine, Outcome, Step, Task
-from tests.support.work import until
+from tests.support.work import logged, until
 
 GRACE = timedelta(seconds=5)
 
@@ -179,9 +177,7 @@ async def test_a_handler_that_raises_is_tried_again_and_harms_no_other_job(monke
         assert sorted(done) == [1, 1, 2, 3]
 
 
-async def test_the_trace_of_a_raising_handler_tells_no_values() -> None:
-    out = io.StringIO()
-    logs.configure(IsolatedSettings(environment=Environment.DEVELOPMENT, log_format="json"), out)
+async def test_the_trace_of_a_raising_handler_tells_no_values(tmp_path: Path) -> None:
     done: list[int] = []
     engine = Engine()
 
@@ -190,13 +186,11 @@ async def test_the_trace_of_a_raising_handler_tells_no_values() -> None:
         raise ValueError("jane@acme.co")
 
     engine.register(Step.TRIAGE, handler, concurrency=2)
-    try:
+    with logged(tmp_path) as out:
         async with running(engine):
             await engine.enqueue([Task(Step.TRIAGE, 1)])
             await seen(done, 1)
             await asyncio.sleep(0.02)
-    finally:
-        structlog.reset_defaults()
 
     assert "work.step_failed" in out.getvalue()
     assert "ValueError" in out.getvalue()

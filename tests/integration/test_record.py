@@ -151,7 +151,7 @@ def _watch_connections(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connecti
     connect = sqlite3.connect
 
     def watch(*args: Any, **kwargs: Any) -> sqlite3.Connection:
-        connection = connect(*args, **kwargs)
+        connection: sqlite3.Connection = connect(*args, **kwargs)
         if threading.current_thread().name.startswith("arrivals"):
             connections.append(connection)
         return connection

@@ -203,8 +203,11 @@ async def test_spent_credits_wait_for_the_operator_and_go_on_by_themselves(
     upstreams = Upstreams(errors=[spent] * 3)
     async with shift(tmp_path, upstreams, mavera_concurrency=1) as at_work:
         await at_work.arrive(*(payload(f"customer-{n}") for n in range(6)))
-        await at_work.all_become(Status.WAITING, 6)
-        assert at_work.worker.floor.troubles.current == {"mavera": "credits are spent"}
+
+        async def troubled() -> bool:
+            return at_work.worker.floor.troubles.current == {"mavera": "credits are spent"}
+
+        await until(troubled, "the trouble")
         await at_work.all_become(Status.BRIEFED, 6)
 
         assert at_work.worker.floor.troubles.current == {}

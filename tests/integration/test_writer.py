@@ -217,8 +217,9 @@ async def test_the_writer_outlives_callers_who_are_cancelled(tmp_path: Path) -> 
             for each in leaving:
                 each.cancel()
             assert [type(each) for each in await all_of(*leaving)] == [asyncio.CancelledError] * 4
-        assert await staying == "done neighbour"
-        assert await home.record.write(inserting("next", runs=runs)) == "done next"
+        async with asyncio.timeout(5):
+            assert await staying == "done neighbour"
+            assert await home.record.write(inserting("next", runs=runs)) == "done next"
         assert (await home.record.accept(arrival("row"))).verdict is Verdict.ACCEPTED
         assert len(runs) == len(set(runs))
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
+import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import structlog
 
+from churn_radar import logs
 from churn_radar.app import Service, create_app, running_service
 from churn_radar.customerio.client import CustomerioClient
 from churn_radar.intake.events import ChurnEvent, to_arrival, understand
@@ -386,3 +390,22 @@ async def service(
             customerio_faults=simulation.faults,
             mavera_faults=mave.faults,
         )
+
+
+@contextmanager
+def logged(folder: Path, **told: Any) -> Iterator[io.StringIO]:
+    """Logging as the service sets it up, into memory; `told` are settings."""
+    root = logging.getLogger()
+    named = [
+        logging.getLogger(name) for name in ("httpx", "httpcore", "asyncio", "pgqueuer", "uvicorn", "uvicorn.error")
+    ]
+    before = (root.handlers[:], root.level, [logger.level for logger in named])
+    out = io.StringIO()
+    logs.configure(settings_for(folder, **{"log_format": "json", "log_level": "debug", **told}), out)
+    try:
+        yield out
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:], root.level, levels = before
+        for logger, level in zip(named, levels, strict=True):
+            logger.setLevel(level)

@@ -67,7 +67,8 @@ def _limited(request: Request, most_bytes: int) -> Request:
         message = await request.receive()
         size += len(message.get("body", b""))
         if size > most_bytes:
-            raise HTTPException(413, f"the body is larger than {most_bytes} bytes", headers={"Connection": "close"})
+            # The connection stays: the server drops the rest, where closing would cut the answer off.
+            raise HTTPException(413, f"the body is larger than {most_bytes} bytes")
         return message
 
     return Request(request.scope, receive)

@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from collections import namedtuple
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from churn_radar import __version__
+from churn_radar.intake.door import PATH
+from churn_radar.sending import signed_headers
+from churn_radar.settings import Environment
+from tests.support.work import KEY, SECRET, Running, logged, payload, service, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+Usage = namedtuple("Usage", "total used free")
+GIB = 2**30
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    async with service(tmp_path_factory.mktemp("health"), commit_timeout_seconds=0.3) as running:
+        yield running
+
+
+@asynccontextmanager
+async def locked(live: Running) -> AsyncIterator[None]:
+    """Another program holds the record's write lock."""
+    other = sqlite3.connect(live.service.record.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    live.service._checked = 0
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+# -- alive, ready
+
+
+async def test_alive_needs_no_key_and_tells_the_version(live: Running) -> None:
+    answer = await live.stranger.get("/healthz")
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "alive", "version": __version__})
+
+
+async def test_ready_needs_no_key_and_tells_what_is_under_way(live: Running) -> None:
+    answer = await live.stranger.get("/readyz")
+
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "status": "ready",
+        "reason": None,
+        "troubles": {},
+        "backlog": {"triage": 0, "research": 0, "deliver": 0},
+    }
+
+
+async def test_a_record_that_cannot_commit_is_503_with_the_reason_and_ends_by_itself(live: Running) -> None:
+    async with locked(live):
+        answer = await live.stranger.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["status"] == "unavailable"
+        assert "record" in answer.json()["reason"]
+        assert (await live.stranger.get("/healthz")).status_code == 200
+        assert (await live.http.get("/briefs")).status_code == 200
+
+    async def ready() -> bool:
+        return (await live.stranger.get("/readyz")).status_code == 200
+
+    await until(ready, "the record to be back")
+
+
+async def test_an_answer_comes_in_time_however_many_ask_while_the_record_is_locked(live: Running) -> None:
+    async with locked(live), asyncio.timeout(2):
+        answers = await asyncio.gather(*(live.stranger.get("/readyz") for _ in range(10)))
+
+    assert {answer.status_code for answer in answers} == {503}
+
+
+async def test_asking_often_does_not_write_often(live: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = 0
+    real = live.service.record.check
+
+    async def counted() -> None:
+        nonlocal checks
+        checks += 1
+        await real()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(live.service.record, "check", counted)
+        await asyncio.gather(*(live.stranger.get("/readyz") for _ in range(40)))
+
+    assert checks <= 2
+
+
+@pytest.mark.parametrize(("free", "status"), [(64 * 2**20 - 1, 503), (64 * 2**20, 200), (0, 503), (GIB, 200)])
+async def test_a_disk_that_is_nearly_full_is_503_with_the_reason(
+    live: Running, monkeypatch: pytest.MonkeyPatch, free: int, status: int
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda _: Usage(GIB, GIB - free, free))
+        answer = await live.stranger.get("/readyz")
+
+    assert answer.status_code == status
+    if status == 503:
+        assert f"{free // 2**20} MiB left" in answer.json()["reason"]
+
+
+async def test_a_folder_that_is_gone_is_503_not_500(live: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: Path) -> Usage:
+        raise FileNotFoundError(2, "No such file or directory", "/data/jane")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", gone)
+        answer = await live.stranger.get("/readyz")
+
+    assert answer.status_code == 503
+    assert "No such file or directory" in answer.json()["reason"]
+    assert "jane" not in answer.text
+
+
+async def test_a_worker_that_has_died_is_503_with_the_reason(tmp_path: Path) -> None:
+    async with service(tmp_path) as live:
+        assert live.service.worker is not None
+        await live.service.worker.stop(timedelta(seconds=1))
+
+        answer = await live.stranger.get("/readyz")
+
+        assert (answer.status_code, answer.json()["reason"]) == (503, "the worker has stopped; restart the service")
+
+
+async def test_a_service_without_a_worker_can_be_ready(tmp_path: Path) -> None:
+    async with service(tmp_path, with_worker=False) as live:
+        answer = await live.stranger.get("/readyz")
+
+        assert (answer.status_code, answer.json()["backlog"]) == (200, {})
+
+
+async def test_a_wrong_key_is_shown_keeps_the_door_open_and_ends_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("retry", "steps"):
+        monkeypatch.setattr(f"churn_radar.work.{module}.OPERATOR_DELAY", timedelta(seconds=0.1))
+    async with service(tmp_path) as live:
+        live.customerio_faults.add("status:401", None)
+        event_id = await live.post(payload("cust_1001"))
+
+        async def troubled() -> dict[str, str]:
+            answer = await live.stranger.get("/readyz")
+            assert answer.status_code == 200
+            return dict(answer.json()["troubles"])
+
+        assert "401" in (await until(troubled, "the trouble to be shown"))["customerio"]
+        told = (await live.http.get(f"/signals/{event_id}")).json()
+        assert (told["status"], told["attempts"]) == ("received", 0)
+        live.customerio_faults.clear()
+
+        await live.becomes(event_id, "briefed")
+        assert await troubled() == {}
+
+
+# -- metrics
+
+
+async def test_metrics_are_text_that_names_nobody(live: Running) -> None:
+    told = await live.briefed(payload("cust_1003"))
+
+    answer = await live.stranger.get("/metrics")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    lines = answer.text.splitlines()
+    assert any(line.startswith("churn_radar_door_answers_total{") for line in lines)
+    assert any(line.startswith('churn_radar_signals_total{status="briefed"}') for line in lines)
+    assert any(line.startswith("churn_radar_upstream_seconds_bucket{") for line in lines)
+    for value in ("cust_1003", "priya", told["event_id"], told["id"], KEY, SECRET):
+        assert value not in answer.text
+
+
+async def test_metrics_can_be_switched_off_and_so_can_the_docs(tmp_path: Path) -> None:
+    async with service(tmp_path, metrics_enabled=False, docs_enabled=False, with_worker=False) as live:
+        for path in ("/metrics", "/docs", "/openapi.json", "/redoc", "/static-offline-docs/swagger-ui-bundle.js"):
+            answer = await live.stranger.get(path)
+            assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+        assert (await live.stranger.get("/healthz")).status_code == 200
+
+
+# -- every other answer
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/brief", "/webhooks", "/webhooks/customerio/", "/admin.php", "/%00"])
+async def test_a_route_that_does_not_exist_is_a_problem(live: Running, path: str) -> None:
+    answer = await live.http.get(path)
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["title"] == "Not Found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/briefs", "GET"),
+        ("DELETE", "/briefs/cust_1001", "GET"),
+        ("GET", "/events", "POST"),
+        ("PUT", "/events", "POST"),
+        ("POST", "/readyz", "GET"),
+        ("GET", PATH, "POST"),
+        ("OPTIONS", "/briefs", "GET"),
+        ("OPTIONS", "/events", "POST"),
+        ("OPTIONS", PATH, "POST"),
+        ("TRACE", "/healthz", "GET"),
+    ],
+)
+async def test_a_method_that_does_not_fit_is_405_and_says_which_does(
+    live: Running, method: str, path: str, allowed: str
+) -> None:
+    answer = await live.http.request(method, path)
+
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == allowed
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/briefs", "/docs", "/openapi.json"])
+async def test_head_is_answered_as_get_without_the_body(live: Running, path: str) -> None:
+    answer = await live.http.head(path)
+
+    assert answer.status_code == 200
+    assert answer.content == b""
+    assert answer.headers["content-type"] == (await live.http.get(path)).headers["content-type"]
+
+
+async def test_head_needs_the_key_where_get_does(live: Running) -> None:
+    assert (await live.stranger.head("/briefs")).status_code == 401
+    assert (await live.http.head("/briefs/nobody")).status_code == 404
+
+
+async def test_no_browser_of_another_site_is_let_in(live: Running) -> None:
+    answer = await live.http.options(
+        "/briefs", headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
+    )
+
+    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+async def test_what_nobody_thought_of_is_500_without_internals_and_the_log_has_the_trace(
+    live: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> Any:
+        raise ValueError("jane@acme.co at /srv/secret")
+
+    with logged(tmp_path) as out, monkeypatch.context() as patched:
+        patched.setattr(live.service.record, "read", broken)
+        answer = await live.http.get("/briefs/cust_1001")
+
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    for value in ("jane", "secret", "ValueError", "Traceback", "cust_1001"):
+        assert value not in answer.text
+    told = out.getvalue()
+    assert "api.unexpected" in told
+    assert "ValueError" in told
+    assert "briefs.py:" in told
+    for value in ("jane", "secret", "cust_1001"):
+        assert value not in told
+    assert (await live.http.get("/briefs")).status_code == 200
+
+
+# -- development
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def unlocked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """Development without a key and without a signing secret."""
+    async with service(
+        tmp_path_factory.mktemp("development"),
+        with_worker=False,
+        environment=Environment.DEVELOPMENT,
+        api_keys="",
+        cio_webhook_secret="",
+    ) as running:
+        yield running
+
+
+def foreign(answer: httpx.Response) -> bool:
+    return answer.status_code == 403 and answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_development_reads_without_a_key_on_this_machine(unlocked: Running) -> None:
+    port = unlocked.url.rpartition(":")[2]
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "localhost", "LOCALHOST:1", "[::1]:80"):
+        assert (await unlocked.stranger.get("/briefs", headers={"Host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8080",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "10.0.0.1",
+        "x@localhost",
+    ],
+)
+async def test_development_refuses_a_name_that_was_bound_to_this_machine(unlocked: Running, host: str) -> None:
+    for path in ("/briefs", "/docs", "/healthz"):
+        assert foreign(await unlocked.stranger.get(path, headers={"Host": host}))
+    assert foreign(await unlocked.stranger.post(PATH, content=b"{}", headers={"Host": host}))
+    assert foreign(await unlocked.stranger.post("/events", json=payload(), headers={"Host": host}))
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost.evil.example", "https://localhost"]
+)
+async def test_development_takes_no_events_from_another_sites_page(unlocked: Running, origin: str) -> None:
+    """A form or a script of any page can post here, and each event would be researched and paid for."""
+    for path in (PATH, "/events"):
+        assert foreign(await unlocked.stranger.post(path, json=payload(), headers={"Origin": origin}))
+
+
+async def test_development_takes_events_from_its_own_pages_and_from_the_shell(unlocked: Running) -> None:
+    for headers in ({}, {"Origin": unlocked.url}):
+        for path in (PATH, "/events"):
+            answer = await unlocked.stranger.post(path, json=payload(), headers=headers)
+            assert answer.json()["status"] == "accepted"
+
+
+async def test_signed_webhooks_reach_a_development_service_through_a_tunnel(tmp_path: Path) -> None:
+    async with service(tmp_path, with_worker=False, environment=Environment.DEVELOPMENT) as live:
+        body = b'{"metric": "opened"}'
+        headers = {**signed_headers(body, SECRET), "Host": "abc.tunnel.example"}
+        assert (await live.stranger.post(PATH, content=body, headers=headers)).status_code == 200
+        assert (await live.stranger.post(PATH, content=body, headers={"Host": "x.example"})).status_code == 401
+        assert foreign(await live.http.get("/briefs", headers={"Host": "abc.tunnel.example"}))
+
+
+async def test_production_answers_under_any_name(live: Running) -> None:
+    assert (await live.http.get("/briefs", headers={"Host": "radar.company.example"})).status_code == 200

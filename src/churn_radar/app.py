@@ -22,6 +22,7 @@ from churn_radar import __version__
 from churn_radar.api import briefs, errors, events, health, openapi, signals
 from churn_radar.api.loopback import LoopbackOnly
 from churn_radar.customerio.client import CustomerioClient
+from churn_radar.customerio.gather import GatheredLookUps
 from churn_radar.errors import RecordUnavailable
 from churn_radar.intake import door as intake_door
 from churn_radar.intake.door import Door
@@ -112,7 +113,7 @@ async def running_service(
             stack.push_async_callback(customerio.aclose)
             mave = MaveClient.create(settings)
             stack.push_async_callback(mave.aclose)
-            worker = Worker(settings, record, customerio=customerio, mave=mave, sinks=chosen)
+            worker = Worker(settings, record, customerio=GatheredLookUps(customerio), mave=mave, sinks=chosen)
             await worker.start()
             stack.push_async_callback(_stop_worker, worker, settings)
         log.info("service.started", version=__version__, environment=settings.environment.value, worker=with_worker)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from churn_radar.errors import GiveUp, OperatorMustAct, RetryLater, SettingsError, UpstreamError
-from churn_radar.upstream import Answer, RateSeen, Unanswered, Upstream, WindowPace, create_http, per_second
+from churn_radar.upstream import Answer, RateSeen, Request, Unanswered, Upstream, WindowPace, create_http, per_second
 from churn_radar.upstream.decode import decode_json
 from churn_radar.upstream.pace import read_rate
 from churn_radar.upstream.refusal import error_text, read_retry_after
@@ -86,7 +86,7 @@ class Bench:
         return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
 
     async def call(self, *sent: str) -> object:
-        return await self.upstream.call("GET", "thing", lambda answer: answer.payload, sent=sent)
+        return await self.upstream.call(Request("GET", "thing", sent=sent), lambda answer: answer.payload)
 
     async def fails(self, *sent: str) -> UpstreamError:
         with pytest.raises(UpstreamError) as caught:
@@ -261,7 +261,7 @@ async def test_an_answer_too_large_is_retried_later() -> None:
 async def test_a_request_that_cannot_be_written_is_given_up() -> None:
     bench = Bench(GOOD)
     with pytest.raises(GiveUp):
-        await bench.upstream.call("GET", "x" * 70_000, lambda answer: answer)
+        await bench.upstream.call(Request("GET", "x" * 70_000), lambda answer: answer)
     assert bench.requests == []
 
 
@@ -302,7 +302,7 @@ async def test_no_more_calls_are_under_way_than_allowed() -> None:
 
 async def test_a_status_that_the_caller_asks_to_see_comes_as_an_answer() -> None:
     bench = Bench(httpx.Response(404, text="<p>no</p>", headers={"Content-Type": "text/html"}))
-    answer = await bench.upstream.call("GET", "thing", lambda answer: answer, also={404})
+    answer = await bench.upstream.call(Request("GET", "thing"), lambda answer: answer, also={404})
     assert answer == Answer(404, None, is_page=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Self
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from churn_radar.upstream import (
     Answer,
     Pace,
     RateSeen,
+    Request,
     Sleep,
     Upstream,
     create_http,
@@ -85,10 +86,10 @@ class CustomerioClient:
         A deleted customer is None, and so is one with only a mail address where the workspace does not identify
         people by mail. A merged one comes back with the identifiers of the one merged into.
         """
-        for id_type, value in _identifiers(ref):
+        for id_type, value in identifiers(ref):
             profile = await self._look_up(id_type, value)
             if profile is not None:
-                return _named(profile, ref)
+                return named(profile, ref)
         return None
 
     async def look_up_many(self, id_type: IdType, ids: Sequence[str]) -> dict[str, Profile]:
@@ -97,71 +98,99 @@ class CustomerioClient:
         A merged customer comes back under another id: it is given to the asked id when just one of each is left
         over, and otherwise left out; `look_up` finds it. Raises ValueError for more than 100 ids.
         """
-        asked = [value for value in dict.fromkeys(ids) if _can_exist(value)]
+        asked = [value for value in dict.fromkeys(ids) if can_exist(value)]
         if len(asked) > MOST_IDS:
             raise ValueError(f"the App API takes at most {MOST_IDS} ids in a call, not {len(asked)}")
         if not asked:
             return {}
 
-        def read(answer: Answer) -> dict[str, Profile]:
-            if answer.status == _BAD_REQUEST:
-                return {}
-            match answer.payload:
-                case {"customers": [*entries]}:
-                    profiles = [profile for entry in entries if (profile := read_profile(entry))]
-                    return _by_asked_id(id_type, asked, profiles)
-                case _:
-                    raise self._upstream.no_sense("the answer holds no list of customers")
-
         return await self._upstream.call(
-            "POST",
-            "customers/attributes",
-            read,
-            params={"id_type": id_type.value},
-            body={"ids": asked},
-            sent=asked,
+            _many(id_type, asked),
+            lambda answer: self._read_many(answer, id_type, asked),
             also=_mail_is_no_identifier(id_type),
         )
+
+    async def look_up_gathered(self, id_type: IdType, take: Callable[[], Sequence[str]]) -> dict[str, Profile]:
+        """As `look_up_many`, of whatever ids `take` hands over when the call's turn has come.
+
+        `take` is called once, and hands over 1 to 100 ids. A single id is asked for by the single look-up.
+        """
+        asked: list[str] = []
+
+        def request() -> Request:
+            if not asked:
+                asked.extend(take())
+            return _one(id_type, asked[0]) if _alone(asked) else _many(id_type, asked)
+
+        def read(answer: Answer) -> dict[str, Profile]:
+            if not _alone(asked):
+                return self._read_many(answer, id_type, asked)
+            profile = self._read_one(answer)
+            return {} if profile is None else {asked[0]: profile}
+
+        return await self._upstream.call(request, read, also={_NOT_FOUND, *_mail_is_no_identifier(id_type)})
 
     async def aclose(self) -> None:
         """Close the connections; calls under way fail."""
         await self._upstream.http.aclose()
 
     async def _look_up(self, id_type: IdType, value: str) -> Profile | None:
-        if not _can_exist(value):
+        if not can_exist(value):
             return None
-        if value in {".", ".."}:
-            # RFC 3986 lets every proxy on the way resolve these as path steps, percent-encoded or not.
+        if not _alone([value]):
             return (await self.look_up_many(id_type, [value])).get(value)
 
-        def read(answer: Answer) -> Profile | None:
-            if answer.status == _NOT_FOUND and answer.is_page:
-                # A web server's page, not the API's answer: taken as "no such customer" it would empty the feed.
-                message = "the App API's address answers with a web page: see CHURN_RADAR_CIO_APP_URL"
-                raise GiveUp(SERVICE, message, status=_NOT_FOUND)
-            if answer.status in (_NOT_FOUND, _BAD_REQUEST):
-                return None
-            profile = read_profile(answer.payload)
-            if profile is None:
-                raise self._upstream.no_sense("the answer holds no customer")
-            return profile
-
         return await self._upstream.call(
-            "GET",
-            f"customers/{quote(value, safe='')}/attributes",
-            read,
-            params={"id_type": id_type.value},
-            sent=[value],
-            also={_NOT_FOUND, *_mail_is_no_identifier(id_type)},
+            _one(id_type, value), self._read_one, also={_NOT_FOUND, *_mail_is_no_identifier(id_type)}
         )
 
+    def _read_one(self, answer: Answer) -> Profile | None:
+        if answer.status == _NOT_FOUND and answer.is_page:
+            # A web server's page, not the API's answer: taken as "no such customer" it would empty the feed.
+            message = "the App API's address answers with a web page: see CHURN_RADAR_CIO_APP_URL"
+            raise GiveUp(SERVICE, message, status=_NOT_FOUND)
+        if answer.status in (_NOT_FOUND, _BAD_REQUEST):
+            return None
+        profile = read_profile(answer.payload)
+        if profile is None:
+            raise self._upstream.no_sense("the answer holds no customer")
+        return profile
 
-def _identifiers(ref: CustomerRef) -> list[tuple[IdType, str]]:
+    def _read_many(self, answer: Answer, id_type: IdType, asked: Sequence[str]) -> dict[str, Profile]:
+        if answer.status == _NOT_FOUND:
+            raise GiveUp(SERVICE, "the App API has no bulk look-up at this address", status=_NOT_FOUND)
+        if answer.status == _BAD_REQUEST:
+            return {}
+        match answer.payload:
+            case {"customers": [*entries]}:
+                profiles = [profile for entry in entries if (profile := read_profile(entry))]
+                return _by_asked_id(id_type, asked, profiles)
+            case _:
+                raise self._upstream.no_sense("the answer holds no list of customers")
+
+
+def _one(id_type: IdType, value: str) -> Request:
+    path = f"customers/{quote(value, safe='')}/attributes"
+    return Request("GET", path, params={"id_type": id_type.value}, sent=[value])
+
+
+def _many(id_type: IdType, asked: Sequence[str]) -> Request:
+    path = "customers/attributes"
+    return Request("POST", path, params={"id_type": id_type.value}, body={"ids": list(asked)}, sent=asked)
+
+
+def _alone(asked: Sequence[str]) -> bool:
+    # RFC 3986 lets every proxy on the way resolve `.` and `..` as path steps, percent-encoded or not.
+    return len(asked) == 1 and asked[0] not in {".", ".."}
+
+
+def identifiers(ref: CustomerRef) -> list[tuple[IdType, str]]:
+    """What to look a customer up by, in the order to try."""
     named = ((IdType.ID, ref.id), (IdType.CIO_ID, ref.cio_id), (IdType.EMAIL, ref.email))
     return [(id_type, value) for id_type, value in named if value]
 
 
-def _can_exist(value: str) -> bool:
+def can_exist(value: str) -> bool:
     """False for a blank, and for half of a surrogate pair, which no UTF-8 can hold: no customer has such an id."""
     return bool(value.strip()) and not any("\ud800" <= character <= "\udfff" for character in value)
 
@@ -171,7 +200,7 @@ def _mail_is_no_identifier(id_type: IdType) -> set[int]:
     return {_BAD_REQUEST} if id_type is IdType.EMAIL else set()
 
 
-def _named(profile: Profile, ref: CustomerRef) -> Profile:
+def named(profile: Profile, ref: CustomerRef) -> Profile:
     return replace(profile, ref=ref) if profile.ref == CustomerRef() else profile
 
 
@@ -187,5 +216,5 @@ def _by_asked_id(id_type: IdType, asked: Sequence[str], profiles: Sequence[Profi
     wanted = {fold(value) for value in asked}
     left_over = [profile for name, profile in answers.items() if name not in wanted]
     if len(missing) == len(left_over) == 1:
-        found[missing[0]] = _named(left_over[0], CustomerRef(**{id_type.value: missing[0]}))
+        found[missing[0]] = named(left_over[0], CustomerRef(**{id_type.value: missing[0]}))
     return found

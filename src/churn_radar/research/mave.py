@@ -18,6 +18,7 @@ from churn_radar.upstream import (
     Answer,
     Pace,
     RateSeen,
+    Request,
     Sleep,
     Upstream,
     create_http,
@@ -176,13 +177,8 @@ class MaveClient:
                 raise self._upstream.no_sense("answer has no content")
             return said
 
-        return await self._upstream.call(
-            "POST",
-            "mave/chat",
-            read,
-            body={**body, **self._workspace, "stream": False},
-            sent=list(body.values()),
-        )
+        whole = {**body, **self._workspace, "stream": False}
+        return await self._upstream.call(Request("POST", "mave/chat", body=whole, sent=list(body.values())), read)
 
 
 def _name(value: object) -> str | None:

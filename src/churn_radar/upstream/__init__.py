@@ -1,6 +1,6 @@
 """The seam to the network that both clients share: pace, one call with its retries, and what a "no" means."""
 
-from churn_radar.upstream.call import DEADLINE_MARGIN_SECONDS, Answer, Sleep, Upstream, create_http
+from churn_radar.upstream.call import DEADLINE_MARGIN_SECONDS, Answer, Request, Sleep, Upstream, create_http
 from churn_radar.upstream.failure import Unanswered
 from churn_radar.upstream.pace import Pace, RateSeen, WindowPace, per_minute, per_second
 
@@ -9,6 +9,7 @@ __all__ = [
     "Answer",
     "Pace",
     "RateSeen",
+    "Request",
     "Sleep",
     "Unanswered",
     "Upstream",

@@ -39,6 +39,17 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be sent. `sent` are its private values, kept out of error texts."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] | None = None
+    body: Mapping[str, object] | None = None
+    sent: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A success, or a status that the caller asked to see. `payload` is decoded JSON, None when it was none."""
 
@@ -124,27 +135,21 @@ class Upstream:
         self._backoff = wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.5)
 
     async def call(
-        self,
-        method: str,
-        path: str,
-        read: Callable[[Answer], T],
-        *,
-        params: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | None = None,
-        sent: Collection[str] = (),
-        also: Collection[int] = (),
+        self, request: Request | Callable[[], Request], read: Callable[[Answer], T], *, also: Collection[int] = ()
     ) -> T:
-        """Call `path` below the base URL and return what `read` makes of the answer.
+        """Send `request` below the base URL and return what `read` makes of the answer.
 
-        `read` sees successes and the statuses in `also`, and raises Unanswered for an answer without sense. `sent`
-        are the request's private values, kept out of error texts. Raises RetryLater, GiveUp, OperatorMustAct.
+        A request that is a function is made up when its turn has come, anew for each attempt: it can hold what
+        has gathered until then. `read` sees successes and the statuses in `also`, and raises Unanswered for an
+        answer without sense. Raises RetryLater, GiveUp, OperatorMustAct.
         """
 
         async def attempt() -> T:
             async with self._slots:
                 await self._turn()
+                wanted = request() if callable(request) else request
                 try:
-                    return read(await self._exchange(self._request(method, path, params, body), sent, also))
+                    return read(await self._exchange(self._request(wanted), wanted.sent, also))
                 except Unanswered:
                     self.unanswered += 1
                     raise
@@ -168,11 +173,9 @@ class Upstream:
             await self._sleep(hold)
         await self._pace.wait()
 
-    def _request(
-        self, method: str, path: str, params: Mapping[str, str] | None, body: Mapping[str, object] | None
-    ) -> httpx.Request:
+    def _request(self, wanted: Request) -> httpx.Request:
         try:
-            return self.http.build_request(method, path, params=params, json=body)
+            return self.http.build_request(wanted.method, wanted.path, params=wanted.params, json=wanted.body)
         except (httpx.InvalidURL, UnicodeError):
             raise GiveUp(self.service, "the request cannot be written as HTTP") from None
 

@@ -34,7 +34,8 @@ from churn_radar.work.triage import TriageStep
 
 log = structlog.get_logger(__name__)
 
-TRIAGE_CONCURRENCY = 100
+# A blast is looked up a hundred customers a call, ten calls a second: a thousand triages wait for answers at once.
+TRIAGE_CONCURRENCY = 1000
 RESEARCH_WINDOW = 500
 DELIVER_WINDOW = 500
 PAGE = 1000

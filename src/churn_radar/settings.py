@@ -219,6 +219,12 @@ class Settings(BaseSettings):
     cool_down_hours: float = Field(
         24.0, ge=0, le=24 * 90, description="Signals of one customer within this many hours share one brief."
     )
+    aging_mrr_per_hour: float = Field(
+        50.0,
+        ge=0,
+        le=100_000,
+        description="Research goes dearest first; each hour of waiting weighs as much as this MRR, so nobody starves.",
+    )
     plan_attribute: str = Field("plan_type", min_length=1, description="Customer attribute that holds the plan.")
     mrr_attribute: str = Field("mrr", min_length=1, description="Customer attribute that holds the monthly revenue.")
     industry_attribute: str = Field("industry", min_length=1, description="Customer attribute that holds the industry.")

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
+from structlog.testing import capture_logs
 
-from churn_radar.errors import OperatorMustAct, RetryLater
+from churn_radar.errors import OperatorMustAct, RecordUnavailable, RetryLater
 from churn_radar.intake.events import ChurnEvent, to_arrival, understand
 from churn_radar.intake.payload import Event
 from churn_radar.research.mave import MaveAnswer
@@ -23,6 +24,8 @@ from churn_radar.store.record import Record, open_record
 from churn_radar.store.signals import Signal, counts_by_status, find_signal, history
 from churn_radar.store.tables import Status, signals
 from churn_radar.triage.customer import CustomerRef, Profile
+from churn_radar.work.engine import Again, Done, Engine, Outcome, Step, Task
+from churn_radar.work.feeder import Feeder
 from churn_radar.work.replay import replay
 from churn_radar.work.steps import utc_now
 from churn_radar.work.worker import Worker
@@ -303,7 +306,9 @@ async def test_a_restart_delivers_what_is_still_owed_and_nothing_twice(tmp_path:
         await at_work.arrive(payload("one"))
 
         async def tried() -> bool:
-            return len(good.briefs) == 1 and bad.calls >= 1
+            async with at_work.record.read() as connection:
+                owed = {d.sink: (d.status.value, d.attempts) for d in await deliveries_of(connection, 1)}
+            return owed == {"good": ("delivered", 1), "bad": ("pending", 1)}
 
         await until(tried, "both sinks to be tried")
     bad.errors.clear()
@@ -311,34 +316,55 @@ async def test_a_restart_delivers_what_is_still_owed_and_nothing_twice(tmp_path:
     async with shift(tmp_path, upstreams, sinks=[good, bad]) as at_work:
 
         async def delivered() -> bool:
-            return len(bad.briefs) == 1
+            async with at_work.record.read() as connection:
+                return {d.status.value for d in await deliveries_of(connection, 1)} == {"delivered"}
 
         await until(delivered, "the delivery that was owed")
-        async with at_work.record.read() as connection:
-            assert {d.status.value for d in await deliveries_of(connection, 1)} == {"delivered"}
     assert (len(good.briefs), len(bad.briefs)) == (1, 1)
 
 
-async def test_more_than_a_page_of_unfinished_signals_is_taken_up(
+async def test_a_backlog_larger_than_any_window_is_carried_to_its_end_dearest_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("churn_radar.work.worker.PAGE", 20)
+    for name, size in (("TRIAGE_CONCURRENCY", 5), ("RESEARCH_WINDOW", 6), ("DELIVER_WINDOW", 4)):
+        monkeypatch.setattr(f"churn_radar.work.worker.{name}", size)
+    names = [f"customer-{n}" for n in range(60)]
     async with open_record(settings_for(tmp_path).database_url) as record:
-        for n in range(65):
-            understood = understand(Event.model_validate(payload(f"customer-{n}")), ("unsubscribed",))
+        for name in names:
+            understood = understand(Event.model_validate(payload(name)), ("unsubscribed",))
             assert isinstance(understood, ChurnEvent)
             record.accept_soon(to_arrival(understood, received_at=utc_now(), source="webhook"))
-    upstreams = Upstreams()
+    upstreams, sink = Upstreams(mrr={name: str(n * 37 % 61) for n, name in enumerate(names)}), ListSink()
     upstreams.may_answer.clear()
 
-    async with shift(tmp_path, upstreams, grace=timedelta()) as at_work:
+    async with shift(tmp_path, upstreams, sinks=[sink], mavera_concurrency=1, aging_mrr_per_hour=0) as at_work:
+        await at_work.all_become(Status.WAITING, 59)
+        upstreams.may_answer.set()
 
-        async def all_looked_up() -> bool:
-            return len(set(upstreams.looked_up)) == 65
+        async def delivered() -> bool:
+            return len(sink.briefs) == 60
 
-        await until(all_looked_up, "every customer to be looked up", seconds=30)
-        await at_work.all_become(Status.WAITING, 65 - 10)
-    assert len(upstreams.looked_up) == 65
+        await until(delivered, "sixty deliveries", seconds=30)
+
+    researched = [brief.mrr for brief in sorted(sink.briefs, key=lambda brief: brief.created_at)]
+    assert researched[1:] == sorted(researched[1:], reverse=True)
+    assert len(upstreams.looked_up) == len(upstreams.asked) == 60
+
+
+async def test_more_than_a_page_of_put_off_signals_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("churn_radar.work.worker.PAGE", 10)
+    upstreams = Upstreams(errors=[RetryLater("mavera", "busy", status=503) for _ in range(35)])
+    async with shift(tmp_path, upstreams, retry_delays_seconds=(0.5,), mavera_concurrency=50) as at_work:
+        await at_work.arrive(*(payload(f"customer-{n}") for n in range(35)))
+
+        async def all_failed() -> bool:
+            return not upstreams.errors
+
+        await until(all_failed, "every first attempt to fail")
+        await at_work.all_become(Status.WAITING, 35)
+
+    async with shift(tmp_path, upstreams, mavera_concurrency=50) as at_work:
+        await at_work.all_become(Status.BRIEFED, 35)
 
 
 # -- stops
@@ -394,3 +420,97 @@ async def test_a_broken_sink_keeps_no_brief_from_the_others(tmp_path: Path) -> N
         await until(delivered, "ten briefs, and four attempts at each that is broken")
         await asyncio.sleep(0.15)
     assert (len(good.briefs), bad.calls) == (10, 40)
+
+
+# -- the feeder
+
+
+@dataclass
+class Fed:
+    """An engine fed from a list, as if that were the record."""
+
+    waiting: list[int] = field(default_factory=list)
+    done: list[int] = field(default_factory=list)
+    put_off: set[int] = field(default_factory=set)
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+    errors: list[Exception] = field(default_factory=list)
+
+    async def handler(self, seq: int) -> Outcome:
+        self.done.append(seq)
+        if seq in self.put_off:
+            return Again(timedelta(hours=1))
+        await self.may_end.wait()
+        if seq in self.waiting:
+            self.waiting.remove(seq)
+        return Done()
+
+    async def next_tasks(self, _: object, limit: int) -> list[Task]:
+        if self.errors:
+            raise self.errors.pop()
+        return [Task(Step.TRIAGE, seq) for seq in self.waiting[:limit]]
+
+
+@asynccontextmanager
+async def feeding(folder: Path, fed: Fed, *, window: int) -> AsyncIterator[Feeder]:
+    engine = Engine()
+    engine.register(Step.TRIAGE, fed.handler, concurrency=100)
+    async with open_record(settings_for(folder).database_url) as record:
+        feeder = Feeder(engine, record, {Step.TRIAGE: (window, fed.next_tasks)})
+        engine.start()
+        feeder.start()
+        try:
+            yield feeder
+        finally:
+            feeder.stop()
+            await engine.stop(timedelta())
+
+
+async def becomes_done(fed: Fed, seq: int, times: int = 1) -> None:
+    async def done() -> bool:
+        return fed.done.count(seq) == times
+
+    await until(done, f"{seq} to be done {times} times, after {fed.done}")
+
+
+async def test_a_replay_of_what_was_put_off_is_not_forgotten_when_the_window_is_full(tmp_path: Path) -> None:
+    fed = Fed(put_off={7})
+    async with feeding(tmp_path, fed, window=2) as feeder:
+        await feeder.offer([Task(Step.TRIAGE, 7)])
+        await becomes_done(fed, 7)
+        await feeder.offer([Task(Step.TRIAGE, 1), Task(Step.TRIAGE, 2)])
+        await becomes_done(fed, 2)
+        fed.waiting.append(7)
+        await feeder.offer([Task(Step.TRIAGE, 7)])
+        fed.may_end.set()
+
+        await becomes_done(fed, 7, times=2)
+
+
+async def test_what_is_put_off_does_not_hide_what_comes_after_it(tmp_path: Path) -> None:
+    """The deliveries of a sink that hangs are the oldest that are owed, and stay so."""
+    fed = Fed(waiting=[*range(1, 31), 99], put_off=set(range(1, 31)))
+    fed.may_end.set()
+    async with feeding(tmp_path, fed, window=4):
+        await becomes_done(fed, 99)
+
+
+async def test_a_record_that_cannot_be_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("churn_radar.work.feeder.RECORD_RETRY_SECONDS", 0.01)
+    fed = Fed(waiting=[1], errors=[RecordUnavailable("locked"), RecordUnavailable("locked")])
+    async with feeding(tmp_path, fed, window=4) as feeder:
+        await becomes_done(fed, 1)
+        assert feeder.healthy
+
+
+async def test_a_feeder_that_dies_is_not_healthy_and_says_what_of(tmp_path: Path) -> None:
+    fed = Fed(waiting=[1], errors=[ZeroDivisionError("jane@acme.co")])
+    with capture_logs() as told:
+        async with feeding(tmp_path, fed, window=4) as feeder:
+
+            async def dead() -> bool:
+                return not feeder.healthy
+
+            await until(dead, "the feeder to die")
+            await asyncio.sleep(0)
+
+    assert "work.feeder_died" in [line["event"] for line in told]

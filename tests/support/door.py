@@ -171,7 +171,7 @@ class House:
     async def signals(self, status: Status | None = None) -> list[Signal]:
         """What the record holds, oldest first."""
         async with self.record.read() as connection:
-            return (await list_signals(connection, status=status, before=None, limit=10_000))[::-1]
+            return (await list_signals(connection, status=status, after=None, limit=10_000))[::-1]
 
     async def kept_body(self, signal: Signal) -> bytes | None:
         """The raw bytes that the record keeps with a signal."""

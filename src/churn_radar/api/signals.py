@@ -175,9 +175,12 @@ async def read_signals(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> SignalPage:
-    """One page of signals, optionally of one status. Continue with the `cursor` of the answer."""
+    """One page of signals, optionally of one status. Continue with the `cursor` of the answer.
+
+    Newest first; those that are `waiting` come in the order in which they will be researched, dearest first.
+    """
     async with _record(request).read() as connection:
-        found = await list_signals(connection, status=status, before=read_cursor(cursor), limit=limit + 1)
+        found = await list_signals(connection, status=status, after=read_cursor(cursor), limit=limit + 1)
         items = await _summaries(connection, found[:limit])
     return SignalPage(items=items, cursor=cursor_of(found[limit - 1].seq) if len(found) > limit else None)
 

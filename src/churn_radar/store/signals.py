@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, RowMapping, and_, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.store.tables import (
     FRESH_WAITING,
     UNFINISHED,
+    WAITING,
     Status,
     quarantined_bodies,
     signal_history,
@@ -194,14 +195,26 @@ async def count_unfinished(connection: AsyncConnection) -> int:
 
 
 async def list_signals(
-    connection: AsyncConnection, *, status: Status | None, before: int | None, limit: int
+    connection: AsyncConnection, *, status: Status | None, after: int | None, limit: int
 ) -> list[Signal]:
-    """Signals newest first, optionally of one status, from before a row number on."""
-    statement = select(signals).order_by(signals.c.seq.desc()).limit(limit)
-    if status is not None:
-        statement = statement.where(signals.c.status == status)
-    if before is not None:
-        statement = statement.where(signals.c.seq < before)
+    """Signals newest first, optionally of one status; continues after a row number.
+
+    Those that wait for research come in the order of the research.
+    """
+    statement = select(signals).limit(limit)
+    if status is Status.WAITING:
+        statement = statement.where(text(WAITING)).order_by(*research_order())
+        if after is not None:
+            place = (await connection.execute(select(signals.c.priority).where(signals.c.seq == after))).scalar()
+            statement = statement.where(
+                or_(signals.c.priority < place, and_(signals.c.priority == place, signals.c.seq > after))
+            )
+    else:
+        statement = statement.order_by(signals.c.seq.desc())
+        if status is not None:
+            statement = statement.where(signals.c.status == status)
+        if after is not None:
+            statement = statement.where(signals.c.seq < after)
     return [_signal(row) for row in (await connection.execute(statement)).mappings()]
 
 

@@ -94,7 +94,8 @@ class Status(StrEnum):
 
 
 # Spelt out rather than bound: a partial index serves a query only when its condition stands there word for word.
-FRESH_WAITING = "status = 'waiting' AND due_at IS NULL"
+WAITING = "status = 'waiting'"
+FRESH_WAITING = f"{WAITING} AND due_at IS NULL"
 
 UNFINISHED = (Status.RECEIVED, Status.WAITING, Status.RESEARCHING)
 
@@ -120,10 +121,14 @@ metadata = MetaData(
 _Seq = BigInteger().with_variant(Integer, "sqlite")
 
 
+def _index_where(name: str, condition: str, *columns: str) -> Index:
+    """An index of those rows only that meet a condition."""
+    return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
 def _index_of_set(name: str, column: str, *more: str) -> Index:
     """An index of the rows in which a column is set."""
-    is_set = text(f"{column} IS NOT NULL")
-    return Index(name, column, *more, sqlite_where=is_set, postgresql_where=is_set)
+    return _index_where(name, f"{column} IS NOT NULL", column, *more)
 
 
 signals = Table(
@@ -158,13 +163,8 @@ signals = Table(
     # Each index is paid for by every event at the door: what is null on arrival is left out of it.
     Index("ix_signals_event_id", "event_id", "seq"),
     Index("ix_signals_status_seq", "status", "seq"),
-    Index(
-        "ix_signals_fresh_waiting",
-        "priority",
-        "seq",
-        sqlite_where=text(FRESH_WAITING),
-        postgresql_where=text(FRESH_WAITING),
-    ),
+    _index_where("ix_signals_waiting", WAITING, "priority", "seq"),
+    _index_where("ix_signals_fresh_waiting", FRESH_WAITING, "priority", "seq"),
     _index_of_set("ix_signals_due_at", "due_at"),
     _index_of_set("ix_signals_customer_seq", "customer_seq", "seq"),
     Index("ix_signals_customer_id", "customer_id"),

@@ -12,11 +12,10 @@ from churn_radar.triage.text import clean_text, hide_mail
 
 @dataclass(frozen=True, slots=True)
 class Research:
-    """Worth a brief. `priority` is the MRR in cents: whoever pays most is researched first."""
+    """Worth a brief, on how to keep this persona."""
 
     account: Account
     persona: str
-    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +36,4 @@ def triage(attributes: Mapping[str, object], rules: Rules) -> Decision:
         plan = clean_text(hide_mail(account.plan), limit=40)
         researched = ", ".join(sorted(rules.research_plans))
         return Skip(account, f'plan "{plan}" is not researched ({researched} are)')
-    return Research(account, name_persona(account, rules), priority=int(account.mrr * 100))
+    return Research(account, name_persona(account, rules))

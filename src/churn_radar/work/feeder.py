@@ -63,6 +63,8 @@ class Feeder:
                 full = len(window.held) >= window.size
                 if full and not (window.more_in_record and task.priority > window.lowest_priority):
                     window.more_in_record = True
+                    # Somebody replays it: its later attempt in the engine must not keep it from being read.
+                    window.put_off.discard(task.seq)
                     continue
                 window.held.add(task.seq)
             now.append(task)
@@ -83,6 +85,12 @@ class Feeder:
         """Begin to feed; needs a running event loop."""
         self._hungry.set()
         self._feeding = asyncio.create_task(self._feed(), name="feeder")
+        self._feeding.add_done_callback(_tell_of_death)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the record is still read."""
+        return self._feeding is not None and not self._feeding.done()
 
     def stop(self) -> None:
         """Feed no more."""
@@ -98,8 +106,9 @@ class Feeder:
                     await self._refill(window)
 
     async def _refill(self, window: _Window) -> None:
-        # What is held still stands in the record as it did, so it comes back among the first; so may what was put off.
-        wanted = window.size + len(window.held) + min(len(window.put_off), window.size)
+        # What is held still stands in the record as it did, so it comes back among the first; so may what was put off,
+        # all of it: the deliveries of a sink that hangs must not hide those of the others.
+        wanted = window.size + len(window.held) + len(window.put_off)
         # Said before the reading: work that is left in the record from here on is news.
         window.more_in_record = False
         try:
@@ -115,3 +124,9 @@ class Feeder:
         window.held.update(task.seq for task in fresh)
         window.lowest_priority = min((task.priority for task in found), default=0)
         await self._engine.enqueue(fresh)
+
+
+def _tell_of_death(feeding: asyncio.Task[None]) -> None:
+    """Readiness shows a feeder that has died; this says what of."""
+    if not feeding.cancelled() and (error := feeding.exception()):
+        log.error("work.feeder_died", exc_info=error)

@@ -124,6 +124,7 @@ async def not_yet(floor: Floor, signal: Signal, service: str) -> Again | None:
                 now=now,
                 reason=reason,
                 attempts=signal.attempts,
+                due_at=now + hold,
             )
         )
     return Again(hold)

@@ -17,6 +17,7 @@ from churn_radar.store.signals import Signal, advance, leader_under_way, load_si
 from churn_radar.store.tables import Status
 from churn_radar.triage.account import Rules
 from churn_radar.triage.decision import Research, Skip, triage
+from churn_radar.triage.priority import priority
 from churn_radar.work.engine import Again, Done, Outcome, Step, Task
 from churn_radar.work.enrich import Enriched, LookUp, enrich
 from churn_radar.work.steps import Floor, fail, not_yet
@@ -34,6 +35,7 @@ class TriageStep:
     rules: Rules
     cool_down: timedelta
     unknown_retry: timedelta
+    aging_mrr_per_hour: float = 0.0
 
     async def __call__(self, seq: int) -> Outcome:
         """Do the step for one signal; safe to repeat."""
@@ -75,7 +77,9 @@ class TriageStep:
             attributes_source=found.source,
             attributes_seen_at=found.seen_at or now,
         )
-        priority = decision.priority if isinstance(decision, Research) else 0
+        place = 0
+        if isinstance(decision, Research):
+            place = priority(decision.account.mrr, signal.received_at, aging_mrr_per_hour=self.aging_mrr_per_hour)
         joined_to: int | None = None
         brief_seq: int | None = None
         reason: str | None
@@ -92,14 +96,14 @@ class TriageStep:
             now=now,
             reason=reason,
             customer_seq=customer_seq,
-            priority=priority,
+            priority=place,
             triage=triaged.as_record(),
             joined_to=joined_to,
             brief_seq=brief_seq,
         )
         if not moved:
             return None, None, []
-        return status, reason, [Task(Step.RESEARCH, signal.seq, priority)] if status is Status.WAITING else []
+        return status, reason, [Task(Step.RESEARCH, signal.seq, place)] if status is Status.WAITING else []
 
     async def _join(
         self, connection: AsyncConnection, signal: Signal, customer_seq: int

@@ -83,6 +83,7 @@ class Worker:
                 settings.triage_rules,
                 cool_down=timedelta(hours=settings.cool_down_hours),
                 unknown_retry=timedelta(seconds=settings.unknown_customer_retry_seconds),
+                aging_mrr_per_hour=settings.aging_mrr_per_hour,
             ),
             concurrency=TRIAGE_CONCURRENCY,
         )
@@ -168,7 +169,7 @@ class Worker:
     @property
     def healthy(self) -> bool:
         """Whether jobs are being run."""
-        return self._engine.healthy
+        return self._engine.healthy and self._feeder.healthy
 
     async def backlog(self) -> dict[str, int]:
         """How many jobs wait or run, by step."""

@@ -115,6 +115,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("joined_to IS NOT NULL"),
     )
     op.create_index("ix_signals_status_seq", "signals", ["status", "seq"], unique=False)
+    op.create_index(
+        "ix_signals_waiting",
+        "signals",
+        ["priority", "seq"],
+        unique=False,
+        sqlite_where=sa.text("status = 'waiting'"),
+        postgresql_where=sa.text("status = 'waiting'"),
+    )
 
     op.create_table(
         "briefs",

@@ -354,16 +354,16 @@ async def test_a_backlog_larger_than_any_window_is_carried_to_its_end_dearest_fi
 async def test_more_than_a_page_of_put_off_signals_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("churn_radar.work.worker.PAGE", 10)
     upstreams = Upstreams(errors=[RetryLater("mavera", "busy", status=503) for _ in range(35)])
-    async with shift(tmp_path, upstreams, retry_delays_seconds=(0.5,), mavera_concurrency=50) as at_work:
+    async with shift(tmp_path, upstreams, retry_delays_seconds=(1.5,), mavera_concurrency=50) as at_work:
         await at_work.arrive(*(payload(f"customer-{n}") for n in range(35)))
 
         async def all_failed() -> bool:
             return not upstreams.errors
 
         await until(all_failed, "every first attempt to fail")
-        await at_work.all_become(Status.WAITING, 35)
 
     async with shift(tmp_path, upstreams, mavera_concurrency=50) as at_work:
+        assert (await at_work.worker.backlog())["research"] == 35
         await at_work.all_become(Status.BRIEFED, 35)
 
 
@@ -473,10 +473,10 @@ async def becomes_done(fed: Fed, seq: int, times: int = 1) -> None:
 
 
 async def test_a_replay_of_what_was_put_off_is_not_forgotten_when_the_window_is_full(tmp_path: Path) -> None:
-    fed = Fed(put_off={7})
+    fed = Fed(waiting=[7], put_off={7})
     async with feeding(tmp_path, fed, window=2) as feeder:
-        await feeder.offer([Task(Step.TRIAGE, 7)])
         await becomes_done(fed, 7)
+        fed.waiting.clear()
         await feeder.offer([Task(Step.TRIAGE, 1), Task(Step.TRIAGE, 2)])
         await becomes_done(fed, 2)
         fed.waiting.append(7)

@@ -28,6 +28,8 @@ Work = Callable[[AsyncConnection], Awaitable[T]]
 Insert = Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
 
 MAX_BATCH = 512
+# Few enough that the door, whose rows go first, never waits long for the work's turn to end.
+MAX_UNITS = 16
 
 
 @dataclass(slots=True, eq=False)
@@ -141,7 +143,7 @@ class GroupWriter:
             self._wake.clear()
             while self._rows or self._units:
                 self._in_commit, self._rows = self._rows[:MAX_BATCH], self._rows[MAX_BATCH:]
-                units, self._units = self._units[:MAX_BATCH], self._units[MAX_BATCH:]
+                units, self._units = self._units[:MAX_UNITS], self._units[MAX_UNITS:]
                 if self._in_commit:
                     await self._commit_rows(self._in_commit)
                     self._in_commit = []

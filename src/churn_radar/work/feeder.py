@@ -9,6 +9,8 @@ the window: the engine keeps it until it is due.
 from __future__ import annotations
 
 import asyncio
+import math
+from bisect import bisect_left, insort
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -30,14 +32,45 @@ NextTasks = Callable[[AsyncConnection, int], Awaitable[list[Task]]]
 
 @dataclass
 class _Window:
-    """What the engine holds of one step (fresh jobs, and those put off), and whether the record holds more."""
+    """What the engine holds of one step (fresh jobs, and those put off), and whether the record holds more.
+
+    `bar` is the highest priority that work left in the record may have, where there is any; before the first
+    reading that is unknown. `ranks` are the priorities of what is held, ascending.
+    """
 
     size: int
     next_tasks: NextTasks
-    held: set[int] = field(default_factory=set)
+    held: dict[int, int] = field(default_factory=dict)
+    ranks: list[int] = field(default_factory=list)
     put_off: set[int] = field(default_factory=set)
     more_in_record: bool = True
-    lowest_priority: int = 0
+    bar: float = math.inf
+
+    @property
+    def runs_low(self) -> bool:
+        """Whether to read on: what is held and comes before all that was left in the record is soon done."""
+        return self.more_in_record and len(self.ranks) - bisect_left(self.ranks, self.bar) <= self.size // 2
+
+    def takes(self, task: Task) -> bool:
+        """Whether a fresh task goes straight to the engine: it is among the best, and overtakes none in the record."""
+        if self.more_in_record and task.priority <= self.bar:
+            return False
+        return len(self.ranks) < self.size or task.priority > self.ranks[-self.size]
+
+    def hold(self, task: Task) -> None:
+        """The engine has got it."""
+        self.held[task.seq] = task.priority
+        insort(self.ranks, task.priority)
+
+    def release(self, seq: int) -> None:
+        """The engine has done it, or will try it again later."""
+        if seq in self.held:
+            del self.ranks[bisect_left(self.ranks, self.held.pop(seq))]
+
+    def leave(self, priority: float) -> None:
+        """Work of up to this priority is in the record and nowhere else."""
+        self.bar = max(self.bar, priority) if self.more_in_record else priority
+        self.more_in_record = True
 
 
 class Feeder:
@@ -60,25 +93,26 @@ class Feeder:
         for task in tasks:
             window = self._windows[task.step]
             if task.delay is None and task.seq not in window.held:
-                full = len(window.held) >= window.size
-                if full and not (window.more_in_record and task.priority > window.lowest_priority):
-                    window.more_in_record = True
+                if not window.takes(task):
+                    window.leave(task.priority)
                     # Somebody replays it: its later attempt in the engine must not keep it from being read.
                     window.put_off.discard(task.seq)
+                    if window.runs_low:
+                        self._hungry.set()
                     continue
-                window.held.add(task.seq)
+                window.hold(task)
             now.append(task)
         await self._engine.enqueue(now)
 
     def finished(self, step: Step, seq: int, outcome: Outcome) -> None:
         """Hear that a job has ended, or waits in the engine for its next attempt."""
         window = self._windows[step]
-        window.held.discard(seq)
+        window.release(seq)
         if isinstance(outcome, Again):
             window.put_off.add(seq)
         else:
             window.put_off.discard(seq)
-        if window.more_in_record and len(window.held) <= window.size // 2:
+        if window.runs_low:
             self._hungry.set()
 
     def start(self) -> None:
@@ -102,7 +136,7 @@ class Feeder:
             await self._hungry.wait()
             self._hungry.clear()
             for window in self._windows.values():
-                if window.more_in_record and len(window.held) <= window.size // 2:
+                if window.runs_low:
                     await self._refill(window)
 
     async def _refill(self, window: _Window) -> None:
@@ -110,19 +144,19 @@ class Feeder:
         # all of it: the deliveries of a sink that hangs must not hide those of the others.
         wanted = window.size + len(window.held) + len(window.put_off)
         # Said before the reading: work that is left in the record from here on is news.
-        window.more_in_record = False
+        window.more_in_record, unread = False, window.bar
         try:
             async with self._record.read() as connection:
                 found = await window.next_tasks(connection, wanted)
         except RecordUnavailable:
-            window.more_in_record = True
+            window.leave(unread)
             asyncio.get_running_loop().call_later(RECORD_RETRY_SECONDS, self._hungry.set)
             return
         if len(found) == wanted:
-            window.more_in_record = True
-        fresh = [task for task in found if task.seq not in window.held | window.put_off]
-        window.held.update(task.seq for task in fresh)
-        window.lowest_priority = min((task.priority for task in found), default=0)
+            window.leave(min(task.priority for task in found))
+        fresh = [task for task in found if task.seq not in window.held and task.seq not in window.put_off]
+        for task in fresh:
+            window.hold(task)
         await self._engine.enqueue(fresh)
 
 

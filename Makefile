@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SYNC := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --requirement
 
-.PHONY: help demo test setup run lint format bench lock env-example clean
+.PHONY: help demo test setup run lint format bench torture lock env-example clean
 
 help: ## list the verbs
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ format: $(VENV)/dev.stamp ## let ruff format and mend the code
 
 bench: $(VENV)/dev.stamp ## run the benchmarks; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks $(ARGS)
+
+torture: $(VENV)/dev.stamp ## kill the service 25 times at random moments and count what is left
+	$(BIN)/python -m tests.torture --kills 25 $(ARGS)
 
 env-example: $(VENV)/runtime.stamp ## make .env.example anew from the settings
 	$(BIN)/churn-radar settings --format env > .env.example

@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
     database_url: str = Field(
         "sqlite:///./churn_radar.db",
-        description="The record: a SQLite file, or Postgres when there is more than one machine.",
+        description="The record: a SQLite file, as sqlite:///relative.db or sqlite:////absolute.db.",
         examples=["sqlite:////data/churn_radar.db"],
     )
     shutdown_grace_seconds: float = Field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 registry = CollectorRegistry()
@@ -19,7 +21,7 @@ _CREDITS = Counter("churn_radar_mavera_credits", "Mavera credits spent on stored
 _DELIVERIES = Counter(
     "churn_radar_deliveries", "Deliveries by sink and outcome.", ["sink", "outcome"], registry=registry
 )
-IN_RECORD = Gauge("churn_radar_record_signals", "Signals in the record by status.", ["status"], registry=registry)
+_BACKLOG = Gauge("churn_radar_backlog", "Jobs that the engine holds, by step.", ["step"], registry=registry)
 
 # Looking a labelled child up costs more than counting; the door does it for every request.
 _door = {
@@ -51,6 +53,12 @@ def credits_spent(amount: int) -> None:
 def delivery(sink: str, outcome: str) -> None:
     """Count one attempt to deliver."""
     _DELIVERIES.labels(sink, outcome).inc()
+
+
+def backlog(jobs: Mapping[str, int]) -> None:
+    """Set how many jobs wait or run, by step."""
+    for step, count in jobs.items():
+        _BACKLOG.labels(step).set(count)
 
 
 def exposition() -> bytes:

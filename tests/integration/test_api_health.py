@@ -184,6 +184,7 @@ async def test_metrics_are_text_that_names_nobody(live: Running) -> None:
     assert any(line.startswith("churn_radar_door_answers_total{") for line in lines)
     assert any(line.startswith('churn_radar_signals_total{status="briefed"}') for line in lines)
     assert any(line.startswith("churn_radar_upstream_seconds_bucket{") for line in lines)
+    assert 'churn_radar_backlog{step="research"} 0.0' in lines
     for value in ("cust_1003", "priya", told["event_id"], told["id"], KEY, SECRET):
         assert value not in answer.text
 

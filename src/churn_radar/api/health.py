@@ -95,6 +95,9 @@ async def readyz(request: Request, response: Response) -> Ready:
 )
 async def read_metrics(request: Request) -> Response:
     """Counts and times in the Prometheus text format; no ids, no personal data."""
-    if not request.app.state.service.settings.metrics_enabled:
+    service = request.app.state.service
+    if not service.settings.metrics_enabled:
         raise HTTPException(404, SWITCHED_OFF)
+    if service.worker is not None:
+        metrics.backlog(await service.worker.backlog())
     return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

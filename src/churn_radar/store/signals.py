@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, and_, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, RowMapping, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.store.tables import (
@@ -206,8 +206,9 @@ async def list_signals(
         statement = statement.where(text(WAITING)).order_by(*research_order())
         if after is not None:
             place = (await connection.execute(select(signals.c.priority).where(signals.c.seq == after))).scalar()
+            # The first condition is in the second; said by itself, it is where the index is entered.
             statement = statement.where(
-                or_(signals.c.priority < place, and_(signals.c.priority == place, signals.c.seq > after))
+                signals.c.priority <= place, or_(signals.c.priority < place, signals.c.seq > after)
             )
     else:
         statement = statement.order_by(signals.c.seq.desc())
@@ -255,7 +256,9 @@ async def attach_brief(connection: AsyncConnection, leader_seq: int, brief_seq: 
 
 async def pending_count(connection: AsyncConnection, names: CustomerNames) -> int:
     """How many of a customer's signals are still under way."""
-    statement = select(func.count()).select_from(signals).where(names.matches(), signals.c.status.in_(UNFINISHED))
+    # Counted among the customer's signals: as a condition, the status would make SQLite look at all that is unfinished.
+    unfinished = func.count().filter(signals.c.status.in_(UNFINISHED))
+    statement = select(unfinished).select_from(signals).where(names.matches())
     return int((await connection.execute(statement)).scalar_one())
 
 

@@ -89,9 +89,9 @@ def upgrade() -> None:
         postgresql_where=sa.text("customer_seq IS NOT NULL"),
     )
     op.create_index(
-        "ix_signals_due_at",
+        "ix_signals_put_off",
         "signals",
-        ["due_at"],
+        ["status", "seq", "due_at"],
         unique=False,
         sqlite_where=sa.text("due_at IS NOT NULL"),
         postgresql_where=sa.text("due_at IS NOT NULL"),
@@ -101,7 +101,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_signals_fresh_waiting",
         "signals",
-        ["priority", "seq"],
+        ["status", "due_at", sa.text("priority DESC"), "seq"],
         unique=False,
         sqlite_where=sa.text("status = 'waiting' AND due_at IS NULL"),
         postgresql_where=sa.text("status = 'waiting' AND due_at IS NULL"),
@@ -118,7 +118,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_signals_waiting",
         "signals",
-        ["priority", "seq"],
+        ["status", sa.text("priority DESC"), "seq"],
         unique=False,
         sqlite_where=sa.text("status = 'waiting'"),
         postgresql_where=sa.text("status = 'waiting'"),

@@ -9,12 +9,14 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from churn_radar.intake.door import PATH
 from churn_radar.intake.signature import sign
+
+CONNECTIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,16 @@ class Load:
         """Answers a second."""
         return self.requests / self.seconds
 
-    def percentile(self, share: float) -> float:
-        """The latency that `share` (0 to 1) of the requests stayed within."""
+    def milliseconds(self, share: float) -> float:
+        """The latency that `share` (0 to 1) of the requests stayed within, in milliseconds."""
         ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000
+
+    def all_answered(self, status: int = 200) -> Load:
+        """This very load; raises RuntimeError when an answer had another status: its figures would mean nothing."""
+        if set(self.statuses) != {status}:
+            raise RuntimeError(f"wanted {self.requests} answers of {status}, got {self.statuses}")
+        return self
 
 
 class _Connection(asyncio.Protocol):
@@ -49,7 +57,7 @@ class _Connection(asyncio.Protocol):
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
         self._next()
 
     def _next(self) -> None:
@@ -80,8 +88,13 @@ class _Connection(asyncio.Protocol):
             self.done.set_exception(exc or ConnectionError("the server closed the connection"))
 
 
-async def run(port: int, requests: Sequence[bytes], *, connections: int = 64) -> Load:
-    """Send every request once over `connections` connections to 127.0.0.1, as fast as answers come back."""
+async def run(
+    port: int, requests: Sequence[bytes], *, connections: int = CONNECTIONS, most_seconds: float = 120
+) -> Load:
+    """Send every request once over `connections` connections to 127.0.0.1, as fast as answers come back.
+
+    Raises TimeoutError when that takes longer than `most_seconds`.
+    """
     statuses: Counter[int] = Counter()
     latencies: list[float] = []
     pending = iter(requests)
@@ -91,14 +104,15 @@ async def run(port: int, requests: Sequence[bytes], *, connections: int = 64) ->
         (await loop.create_connection(lambda: _Connection(pending, statuses, latencies), "127.0.0.1", port))[1]
         for _ in range(connections)
     ]
-    await asyncio.gather(*(connection.done for connection in made))
+    async with asyncio.timeout(most_seconds):
+        await asyncio.gather(*(connection.done for connection in made))
     return Load(len(latencies), time.perf_counter() - began, latencies, dict(statuses))
 
 
-def request(path: str, body: bytes, headers: dict[str, str]) -> bytes:
-    """One POST, ready to be written to a socket."""
+def request(path: str, body: bytes, headers: dict[str, str], *, method: str = "POST") -> bytes:
+    """One request, ready to be written to a socket."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n{lines}\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n{lines}\r\n"
     return head.encode() + body
 
 
@@ -115,6 +129,15 @@ def webhook(payload: Any, secret: bytes, timestamp: bytes) -> bytes:
             "X-CIO-Signature": sign(secret, body, timestamp),
         },
     )
+
+
+def webhooks(numbers: Iterable[int], metric: str, customer_ids: Iterable[str], secret: str) -> list[bytes]:
+    """Signed webhooks of one metric, one for each number (which makes its event id) and customer."""
+    timestamp = b"%d" % time.time()
+    return [
+        webhook(event(number, metric, customer_id), secret.encode(), timestamp)
+        for number, customer_id in zip(numbers, customer_ids, strict=True)
+    ]
 
 
 def event(number: int, metric: str, customer_id: str) -> dict[str, Any]:

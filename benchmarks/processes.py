@@ -5,64 +5,126 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator, Mapping
+import time
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.support.service import clean_environment, service_settings
+import httpx
+from tests.support.service import API_KEY, SECRET, clean_environment, eventually, service_settings
 
-SECRET = "signing-key-of-the-tests-0451"
+from benchmarks.standins import CALLS
+
+PATIENCE_SECONDS = 60.0
+
+__all__ = ["API_KEY", "SECRET", "Call", "Service", "StandIns", "eventually", "reference", "service", "standins"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as a stand-in saw it: monotonic seconds, and the status of the answer."""
+
+    began: float
+    answered: float
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class StandIns:
+    """The base URLs of both stand-ins, and what they saw."""
+
+    customerio: str
+    mavera: str
+
+    async def look_ups(self) -> list[Call]:
+        """The calls to the App API, in the order of their arrival."""
+        return await self._calls(self.customerio)
+
+    async def researches(self) -> list[Call]:
+        """The calls to Mavera, in the order of their arrival."""
+        return await self._calls(self.mavera)
+
+    async def mavera_state(self) -> dict[str, Any]:
+        """Credits charged, and the messages that research was done for, in order."""
+        found: dict[str, Any] = await _get(f"{self.mavera}/_simulator/state")
+        return found
+
+    async def _calls(self, url: str) -> list[Call]:
+        return [Call(began, answered, int(status)) for began, answered, status in await _get(f"{url}{CALLS}")]
+
+
+async def _get(url: str) -> Any:
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+        return (await http.get(url)).raise_for_status().json()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running `churn-radar serve`. `spawned` is in monotonic seconds."""
+
+    port: int
+    pid: int
+    folder: Path
+    spawned: float
+
+    @property
+    def record(self) -> Path:
+        """Its SQLite file."""
+        return self.folder / "record.db"
+
+    def resident_bytes(self) -> int:
+        """Memory in use, as the kernel counts it (Linux only)."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.findall(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[0]) * 1024
+
+
+@asynccontextmanager
+async def _child(module: str, *arguments: str) -> AsyncIterator[asyncio.StreamReader]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *arguments, stdout=PIPE, env=clean_environment()
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _line(said: asyncio.StreamReader) -> str:
+    line = (await asyncio.wait_for(said.readline(), PATIENCE_SECONDS)).decode().strip()
+    if not line:
+        raise RuntimeError("a process of the benchmark ended before it was ready")
+    return line
 
 
 @asynccontextmanager
 async def reference() -> AsyncIterator[int]:
     """The no-op reference; yields its port."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.reference", stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    try:
-        yield int(await asyncio.wait_for(process.stdout.readline(), 30))
-    finally:
-        process.terminate()
-        await process.wait()
+    async with _child("benchmarks.reference") as said:
+        yield int(await _line(said))
 
 
 @asynccontextmanager
-async def simulators(*arguments: str) -> AsyncIterator[Mapping[str, str]]:
-    """Both stand-ins in a process of their own; yields the settings that point at them."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "churn_radar",
-        "simulate",
-        "--customerio-port=0",
-        "--mavera-port=0",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        env=clean_environment(),
-    )
-    assert process.stdout is not None
-    found: dict[str, str] = {}
-    try:
-        while "CHURN_RADAR_MAVERA_URL" not in found:
-            line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip()
-            name, _, value = line.partition("=")
-            if value:
-                found[name] = value
-        yield found
-    finally:
-        process.terminate()
-        await process.wait()
+async def standins(**options: object) -> AsyncIterator[StandIns]:
+    """Both stand-ins; `people=100` becomes `--people=100` and so on, see `benchmarks.standins`."""
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    async with _child("benchmarks.standins", *arguments) as said:
+        yield StandIns(await _line(said), await _line(said))
 
 
 @asynccontextmanager
-async def service(folder: Path, upstreams: Mapping[str, str], **more: str) -> AsyncIterator[tuple[int, int]]:
-    """The service as `churn-radar serve` runs it; yields its port and process id."""
+async def service(folder: Path, upstreams: StandIns, *arguments: str, **more: str) -> AsyncIterator[Service]:
+    """The service as `churn-radar serve` runs it, with its default limits; `folder` may hold a record already."""
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     settings = service_settings(
         folder,
-        customerio=upstreams["CHURN_RADAR_CIO_APP_URL"].removesuffix("/v1"),
-        mavera=upstreams["CHURN_RADAR_MAVERA_URL"].removesuffix("/api/v1"),
+        customerio=upstreams.customerio,
+        mavera=upstreams.mavera,
         **{
             "CHURN_RADAR_SINKS": f"jsonl:{folder / 'briefs.jsonl'}",
             "CHURN_RADAR_LOG_LEVEL": "info",
@@ -71,23 +133,24 @@ async def service(folder: Path, upstreams: Mapping[str, str], **more: str) -> As
             **more,
         },
     )
-    with (folder / "log.jsonl").open("ab") as log:
+    path = folder / "log.jsonl"
+    with path.open("wb") as log:
+        spawned = time.monotonic()
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "churn_radar",
-            "serve",
-            stdout=asyncio.subprocess.DEVNULL,
+            *(sys.executable, "-m", "churn_radar", "serve", *arguments),
+            stdout=DEVNULL,
             stderr=log,
             cwd=folder,
             env=clean_environment(**settings),
         )
         try:
-            while not (found := re.search(r'"url": ?"http://127.0.0.1:(\d+)"', (folder / "log.jsonl").read_text())):
-                if process.returncode is not None:
-                    raise RuntimeError((folder / "log.jsonl").read_text())
-                await asyncio.sleep(0.02)
-            yield int(found.group(1)), process.pid
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not (found := re.search(r'"url": ?"http://127.0.0.1:(\d+)"', path.read_text())):
+                    if process.returncode is not None:
+                        raise RuntimeError(f"the service ended: {path.read_text()}")
+                    await asyncio.sleep(0.005)
+            yield Service(int(found[1]), process.pid, folder, spawned)
         finally:
-            process.kill()
+            if process.returncode is None:
+                process.kill()
             await process.wait()

@@ -13,6 +13,6 @@ pytestmark = pytest.mark.acceptance
 
 async def test_whatever_moment_it_is_killed_at_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path) -> None:
     told: list[str] = []
-    plan = Plan(kills=4, seed=20, letters_per_round=30, research_seconds=(0.05, 0.4), patience_seconds=60)
+    plan = Plan(kills=4, seed=20, letters_per_round=30, research_seconds=(0.05, 0.4), patience_seconds=180)
     complaints = await torture(plan, tmp_path, tell=told.append)
     assert complaints == [], "\n".join((*told, *complaints))

@@ -39,14 +39,11 @@ def person(customer_id: str) -> Person:
     return Person(customer_id, None, None, {"plan_type": "pro", "mrr": "100", "industry": "media"})
 
 
-MERGED = Person("new-id", "0300abcd", "renamed@new.example", {"plan_type": "pro", "mrr": "100"})
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     """A service at work; the customers with odd ids have a brief each."""
     late = [person(f"late-{n}") for n in range(4)]
-    people = [*(p for p in PEOPLE if p.id not in ODD), *map(person, ODD), *late, MERGED]
+    people = [*(p for p in PEOPLE if p.id not in ODD), *map(person, ODD), *late]
     async with service(tmp_path_factory.mktemp("briefs"), people=people) as running:
         await asyncio.gather(*(running.briefed(payload(customer_id)) for customer_id in ODD))
         yield running

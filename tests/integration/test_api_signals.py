@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ import pytest_asyncio
 from churn_radar.intake.door import PATH
 from churn_radar.intake.samples import SAMPLES
 from churn_radar.sending import signed_headers
+from churn_radar.simulator.mavera import MaveraSimulation
 from churn_radar.simulator.people import PEOPLE, Person
 from tests.support.work import KEY, SECRET, ListSink, Running, known_by, payload, service
 
@@ -200,6 +202,29 @@ async def test_a_cursor_that_is_none_of_ours_is_400(idle: Running, cursor: str) 
     answer = await idle.http.get("/signals", params={"cursor": cursor})
 
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+
+
+async def test_those_that_wait_for_research_are_shown_in_the_order_in_which_they_will_be_researched(
+    tmp_path: Path,
+) -> None:
+    mavera = MaveraSimulation()
+    mavera.faults.add("hang", None)
+    people = [Person(f"own-{n}", None, None, {"plan_type": "pro", "mrr": str(n * 37 % 11 * 100)}) for n in range(11)]
+    async with service(tmp_path, people=people, mavera=mavera, mavera_concurrency=1, shutdown_grace_seconds=0) as live:
+        ids = [await live.post(payload(f"own-{n}")) for n in range(11)]
+        for event_id in ids:
+            await live.becomes(event_id, "waiting", "researching")
+        read: list[float] = []
+        params: dict[str, Any] = {"status": "waiting", "limit": 3}
+        while True:
+            page = (await live.http.get("/signals", params=params)).json()
+            read += [item["mrr"] for item in page["items"]]
+            if page["cursor"] is None:
+                break
+            params["cursor"] = page["cursor"]
+
+    assert len(read) == 10
+    assert read == sorted(read, reverse=True)
 
 
 # -- replays

@@ -141,13 +141,13 @@ async def test_duplicates_and_quarantined_bodies_start_no_work(tmp_path: Path) -
         assert sum((await at_work.worker.backlog()).values()) == 0
 
 
-async def test_a_blast_of_hundreds_comes_to_an_end_each_once(tmp_path: Path) -> None:
+async def test_a_blast_comes_to_an_end_each_once(tmp_path: Path) -> None:
     upstreams = Upstreams()
     async with shift(tmp_path, upstreams, mavera_concurrency=50) as at_work:
-        await asyncio.gather(*(at_work.arrive(payload(f"customer-{n}")) for n in range(120)))
-        await at_work.all_become(Status.BRIEFED, 120)
+        await asyncio.gather(*(at_work.arrive(payload(f"customer-{n}")) for n in range(60)))
+        await at_work.all_become(Status.BRIEFED, 60)
 
-    assert len(upstreams.looked_up) == len(upstreams.asked) == 120
+    assert len(upstreams.looked_up) == len(upstreams.asked) == 60
 
 
 async def test_the_dearest_customer_is_researched_first(tmp_path: Path) -> None:
@@ -328,33 +328,33 @@ async def test_a_backlog_larger_than_any_window_is_carried_to_its_end_dearest_fi
 ) -> None:
     for name, size in (("TRIAGE_CONCURRENCY", 5), ("RESEARCH_WINDOW", 6), ("DELIVER_WINDOW", 4)):
         monkeypatch.setattr(f"churn_radar.work.worker.{name}", size)
-    names = [f"customer-{n}" for n in range(60)]
+    names = [f"customer-{n}" for n in range(25)]
     async with open_record(settings_for(tmp_path).database_url) as record:
         for name in names:
             understood = understand(Event.model_validate(payload(name)), ("unsubscribed",))
             assert isinstance(understood, ChurnEvent)
             record.accept_soon(to_arrival(understood, received_at=utc_now(), source="webhook"))
-    upstreams, sink = Upstreams(mrr={name: str(n * 37 % 61) for n, name in enumerate(names)}), ListSink()
+    upstreams, sink = Upstreams(mrr={name: str(n * 37 % 29) for n, name in enumerate(names)}), ListSink()
     upstreams.may_answer.clear()
 
     async with shift(tmp_path, upstreams, sinks=[sink], mavera_concurrency=1, aging_mrr_per_hour=0) as at_work:
-        await at_work.all_become(Status.WAITING, 59)
+        await at_work.all_become(Status.WAITING, 24)
         upstreams.may_answer.set()
 
         async def delivered() -> bool:
-            return len(sink.briefs) == 60
+            return len(sink.briefs) == 25
 
-        await until(delivered, "sixty deliveries", seconds=30)
+        await until(delivered, "every delivery", seconds=30)
 
     researched = [brief.mrr for brief in sorted(sink.briefs, key=lambda brief: brief.created_at)]
     assert researched[1:] == sorted(researched[1:], reverse=True)
-    assert len(upstreams.looked_up) == len(upstreams.asked) == 60
+    assert len(upstreams.looked_up) == len(upstreams.asked) == 25
 
 
 async def test_more_than_a_page_of_put_off_signals_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("churn_radar.work.worker.PAGE", 10)
     upstreams = Upstreams(errors=[RetryLater("mavera", "busy", status=503) for _ in range(35)])
-    async with shift(tmp_path, upstreams, retry_delays_seconds=(1.5,), mavera_concurrency=50) as at_work:
+    async with shift(tmp_path, upstreams, retry_delays_seconds=(1,), mavera_concurrency=50) as at_work:
         await at_work.arrive(*(payload(f"customer-{n}") for n in range(35)))
 
         async def all_failed() -> bool:
@@ -427,19 +427,30 @@ async def test_a_broken_sink_keeps_no_brief_from_the_others(tmp_path: Path) -> N
 
 @dataclass
 class Fed:
-    """An engine fed from a list, as if that were the record."""
+    """An engine fed from a list, as if that were the record; each job ends when it gets a permit.
 
+    A job's priority is its number when they are `ranked`, else they are all alike.
+    """
+
+    ranked: bool = False
     waiting: list[int] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
     put_off: set[int] = field(default_factory=set)
-    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+    permits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     errors: list[Exception] = field(default_factory=list)
+
+    def task(self, seq: int) -> Task:
+        return Task(Step.TRIAGE, seq, seq if self.ranked else 0)
+
+    def permit(self, count: int = 10_000) -> None:
+        for _ in range(count):
+            self.permits.release()
 
     async def handler(self, seq: int) -> Outcome:
         self.done.append(seq)
         if seq in self.put_off:
             return Again(timedelta(hours=1))
-        await self.may_end.wait()
+        await self.permits.acquire()
         if seq in self.waiting:
             self.waiting.remove(seq)
         return Done()
@@ -447,13 +458,13 @@ class Fed:
     async def next_tasks(self, _: object, limit: int) -> list[Task]:
         if self.errors:
             raise self.errors.pop()
-        return [Task(Step.TRIAGE, seq) for seq in self.waiting[:limit]]
+        return [self.task(seq) for seq in self.waiting[:limit]]
 
 
 @asynccontextmanager
-async def feeding(folder: Path, fed: Fed, *, window: int) -> AsyncIterator[Feeder]:
+async def feeding(folder: Path, fed: Fed, *, window: int, concurrency: int = 100) -> AsyncIterator[Feeder]:
     engine = Engine()
-    engine.register(Step.TRIAGE, fed.handler, concurrency=100)
+    engine.register(Step.TRIAGE, fed.handler, concurrency=concurrency)
     async with open_record(settings_for(folder).database_url) as record:
         feeder = Feeder(engine, record, {Step.TRIAGE: (window, fed.next_tasks)})
         engine.start()
@@ -477,11 +488,11 @@ async def test_a_replay_of_what_was_put_off_is_not_forgotten_when_the_window_is_
     async with feeding(tmp_path, fed, window=2) as feeder:
         await becomes_done(fed, 7)
         fed.waiting.clear()
-        await feeder.offer([Task(Step.TRIAGE, 1), Task(Step.TRIAGE, 2)])
+        await feeder.offer([fed.task(1), fed.task(2)])
         await becomes_done(fed, 2)
         fed.waiting.append(7)
-        await feeder.offer([Task(Step.TRIAGE, 7)])
-        fed.may_end.set()
+        await feeder.offer([fed.task(7)])
+        fed.permit()
 
         await becomes_done(fed, 7, times=2)
 
@@ -489,9 +500,54 @@ async def test_a_replay_of_what_was_put_off_is_not_forgotten_when_the_window_is_
 async def test_what_is_put_off_does_not_hide_what_comes_after_it(tmp_path: Path) -> None:
     """The deliveries of a sink that hangs are the oldest that are owed, and stay so."""
     fed = Fed(waiting=[*range(1, 31), 99], put_off=set(range(1, 31)))
-    fed.may_end.set()
+    fed.permit()
     async with feeding(tmp_path, fed, window=4):
         await becomes_done(fed, 99)
+
+
+async def held(feeder: Feeder) -> int:
+    return (await feeder._engine.backlog())["triage"]
+
+
+async def first_reading(fed: Fed, feeder: Feeder) -> None:
+    async def over() -> bool:
+        return not any(window.more_in_record for window in feeder._windows.values())
+
+    await until(over, "the first reading of the record")
+
+
+async def test_of_a_blast_the_engine_holds_the_best_and_not_all(tmp_path: Path) -> None:
+    fed = Fed(ranked=True)
+    async with feeding(tmp_path, fed, window=10, concurrency=1) as feeder:
+        await first_reading(fed, feeder)
+        order = [1 + n * 37 % 401 for n in range(400)]
+        for seq in order:
+            fed.waiting = sorted([*fed.waiting, seq], reverse=True)
+            await feeder.offer([fed.task(seq)])
+
+        assert await held(feeder) < 100
+        fed.permit(30)
+        await becomes_done(fed, max(order) - 20)
+        assert fed.done[1:] == sorted(fed.done[1:], reverse=True)
+
+
+async def test_nobody_cheaper_overtakes_who_was_left_in_the_record(tmp_path: Path) -> None:
+    fed = Fed(ranked=True)
+    async with feeding(tmp_path, fed, window=4, concurrency=1) as feeder:
+        await first_reading(fed, feeder)
+        for seq in (50, 45, 42, 40, 39):
+            fed.waiting.append(seq)
+            await feeder.offer([fed.task(seq)])
+        assert await held(feeder) == 4
+        fed.permit(1)
+        await becomes_done(fed, 45)
+        fed.waiting.append(38)
+        await feeder.offer([fed.task(38)])
+        assert 38 not in feeder._windows[Step.TRIAGE].held
+        fed.permit()
+        await becomes_done(fed, 38)
+
+    assert fed.done == [50, 45, 42, 40, 39, 38]
 
 
 async def test_a_record_that_cannot_be_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

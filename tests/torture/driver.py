@@ -182,7 +182,9 @@ class Run:
                 hit = await self._until(lambda: self.mavera.calls[CHAT] > calls + int(share * 2 * CONCURRENCY))
                 hit = await self._until(lambda: self.mavera.in_flight[CHAT] > 0) and hit
             case Moment.IN_DELIVERY:
-                hit = await self._until(lambda: _size(self.sink) > size + share * 50_000)
+                # Of a brief that was researched since the start: more research is under way then.
+                hit = await self._until(lambda: self.mavera.calls[CHAT] > calls + CONCURRENCY)
+                hit = await self._until(lambda: _size(self.sink) > size + share * 50_000) and hit
         return hit
 
     async def _until(self, condition: Callable[[], bool]) -> bool:

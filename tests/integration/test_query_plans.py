@@ -1,0 +1,197 @@
+"""Queries that stay fast: none that the service really runs walks through a whole table as the record grows.
+
+The statements are not listed here but overheard, from SQLAlchemy, while a service takes events in, works them off,
+is asked for lists and is started again; then SQLite is asked how it would run each. There are no statistics
+(ANALYZE has not run), as in a record that nobody tends.
+
+A `SEARCH` finds its rows by an index or by the row number. A `SCAN` walks, and is let pass only where the walk is
+as short as the answer: the newest-first pages walk the table or an index backwards in the order of its rows and
+stop at their LIMIT, with no condition that could make them pass rows over and nothing to sort; and a partial index
+holds nothing but what is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from churn_radar.intake.events import ChurnEvent, to_arrival, understand
+from churn_radar.intake.payload import Event
+from churn_radar.store import arrivals
+from churn_radar.store.record import Record
+from churn_radar.store.tables import Status, metadata
+from tests.support import work
+from tests.torture.letters import crowd
+
+TABLES = set(metadata.tables)
+UNFINISHED = ("received", "waiting", "researching")
+
+
+@dataclass(frozen=True, slots=True)
+class Overheard:
+    """A statement as it was run."""
+
+    text: str
+    parameters: Any
+
+
+def listen(record: Record, heard: dict[str, Overheard]) -> None:
+    """Overhear both of a record's engines; of statements that differ in their values only, the first is kept."""
+
+    def hear(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+        told = parameters[0] if parameters and isinstance(parameters[0], tuple) else parameters
+        heard.setdefault(re.sub(r"\?(, \?)+", "?, ...", statement), Overheard(statement, told))
+
+    for engine in (record._engine, record._writer._engine):
+        event.listen(engine.sync_engine, "before_cursor_execute", hear)
+
+
+async def live_through_everything(folder: Path) -> dict[str, Overheard]:
+    """Some days of a service in a minute: a few hundred signals in every status, every list and every replay."""
+    people = crowd(60, random.Random(1))
+    heard: dict[str, Overheard] = {}
+    told: dict[str, Any] = {"people": people, "retry_delays_seconds": (0.01,), "max_waiting_requests": 5000}
+    async with work.service(folder, sinks=[work.ListSink(), work.ListSink("other", [OSError()] * 9)], **told) as live:
+        listen(live.service.record, heard)
+        events = [
+            work.payload(data={"identifiers": {name: getattr(person, name)}})
+            for person in people
+            for name in ("id", "cio_id", "email")
+            if getattr(person, name)
+        ]
+        live.mavera_faults.add("status:400", 5)
+        await asyncio.gather(*(live.service.record.accept(arrival_of(each, live)) for each in events))
+        await live.service.record.accept(arrival_of(work.payload("nobody"), live))
+        await live.http.post("/events", json=events[0])
+        await live.http.post("/events", json=events[0], params={"force": "true"})
+        await live.stranger.post("/webhooks/customerio", json={})
+
+        async def worked_off() -> bool:
+            pages = [(await live.http.get("/signals", params={"status": status})).json() for status in UNFINISHED]
+            return not any(page["items"] for page in pages)
+
+        await work.until(worked_off, "all to be worked off", seconds=60)
+        for status in (None, *Status):
+            params = {"limit": "3"} | ({"status": status.value} if status else {})
+            cursor = (await live.http.get("/signals", params=params)).json()["cursor"]
+            if cursor:
+                await live.http.get("/signals", params={**params, "cursor": cursor})
+        first = (await live.http.get("/briefs", params={"limit": "3"})).json()
+        await live.http.get("/briefs", params={"limit": "3", "cursor": first["cursor"]})
+        for name in ("crowd_1", "crowd1@torture.example", "07000001", "nobody at all"):
+            await live.http.get(f"/briefs/{name}")
+        for status in ("dead", "skipped", "briefed", "joined", "quarantined"):
+            [item, *_] = (await live.http.get("/signals", params={"status": status})).json()["items"] or [{"id": "x"}]
+            await live.http.get(f"/signals/{item['id']}")
+            await live.http.post(f"/signals/{item['id']}/replay")
+        await live.http.post("/signals/replay", json={"status": "dead"})
+        await live.http.get("/readyz")
+    # A morning with Mave down: signals wait, are put off, and are listed so; then a restart takes them up.
+    told["retry_delays_seconds"] = (300.0,) * 9
+    async with work.service(folder, sinks=[work.ListSink()], **told) as live:
+        listen(live.service.record, heard)
+        live.mavera_faults.add("status:503", None)
+        for person in people[-8:]:
+            await live.http.post("/events", json=work.payload(person.id), params={"force": "true"})
+        page: dict[str, Any] = {}
+
+        async def put_off() -> bool:
+            nonlocal page
+            page = (await live.http.get("/signals", params={"status": "waiting", "limit": "2"})).json()
+            return page["cursor"] is not None and all(item["next_attempt_at"] for item in page["items"])
+
+        await work.until(put_off, "signals to be put off")
+        await live.http.get("/signals", params={"status": "waiting", "cursor": page["cursor"]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Record, "__init__", listening_init(Record.__init__, heard))
+        async with work.service(folder, sinks=[work.ListSink()], **told) as live:
+            await live.http.get("/readyz")
+    return heard
+
+
+def listening_init(init: Any, heard: dict[str, Overheard]) -> Any:
+    """The record's own beginning, overheard from the first statement on."""
+
+    def begin(self: Record, *parts: Any) -> None:
+        init(self, *parts)
+        listen(self, heard)
+
+    return begin
+
+
+def arrival_of(payload: dict[str, Any], live: work.Running) -> arrivals.Arrival:
+    """An event as the door keeps it."""
+    understood = understand(Event.model_validate(payload), live.service.settings.alert_events)
+    assert isinstance(understood, ChurnEvent)
+    return to_arrival(understood, received_at=work.NOON, source="webhook")
+
+
+def plan(connection: sqlite3.Connection, heard: Overheard) -> list[str]:
+    """How SQLite would run a statement, one line a step."""
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {heard.text}", heard.parameters)]
+
+
+def walks(heard: Overheard, steps: list[str]) -> list[str]:
+    """The steps of a plan that grow with the record and not with the answer."""
+    text = " ".join(heard.text.split())
+    condition = text.partition(" WHERE ")[2]
+    sorts = [step for step in steps if "TEMP B-TREE" in step]
+    found = []
+    for step in steps:
+        scanned = re.match(r"SCAN (\w+)", step)
+        if scanned and scanned[1] in TABLES:
+            page = re.search(rf"FROM {scanned[1]} ORDER BY {scanned[1]}\.seq DESC LIMIT \?", text)
+            if page is None or sorts:
+                found.append(step)
+    if re.search(r"\b(customer_seq|customer_id|email|brief_seq|joined_to)\b", condition):
+        # One customer's signals, one brief's deliveries: not to be looked for among all of a status.
+        found += [step for step in steps if "(status=?" in step]
+    if re.search(r"FROM (signals|briefs|deliveries) .* LIMIT \?", text) and "due_at IS NOT NULL" not in condition:
+        # A page, or the next ones of a queue: sorting would read all that could be in it, to keep a few. Only the
+        # start sorts, what has been put off, which it reads to the end anyway.
+        found += sorts
+    return found
+
+
+async def test_no_query_of_the_service_walks_through_a_table_or_sorts_what_it_takes_a_page_of(tmp_path: Path) -> None:
+    heard = await live_through_everything(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "record.db")) as connection:
+        assert not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_stat1'").fetchall()
+        plans = {
+            text: (each, plan(connection, each))
+            for text, each in heard.items()
+            if text.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
+        }
+        # The door's own statement goes past SQLAlchemy, to the driver.
+        assert plan(connection, Overheard(arrivals._INSERT_SIGNAL, (None,) * len(arrivals._COLUMNS))) == []
+    for text, (each, steps) in plans.items():
+        assert walks(each, steps) == [], text
+    for table in TABLES - {"signal_history", "quarantined_bodies"}:
+        assert any(f"SEARCH {table}" in step for _, steps in plans.values() for step in steps), table
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("SELECT * FROM signals WHERE reason = ?", ["SCAN signals"]),
+        ("SELECT count(*) FROM customers", ["SCAN customers USING COVERING INDEX ix_customers_email"]),
+        ("SELECT * FROM signals ORDER BY signals.updated_at LIMIT ?", ["SCAN signals", "USE TEMP B-TREE FOR ORDER BY"]),
+        ("SELECT * FROM signals WHERE status = ? ORDER BY priority LIMIT ?", ["USE TEMP B-TREE FOR ORDER BY"]),
+        ("SELECT * FROM signals WHERE email = ? AND status = ?", ["SEARCH signals USING INDEX x (status=?)"]),
+    ],
+)
+def test_a_plan_that_grows_with_the_record_is_found_out(text: str, steps: list[str]) -> None:
+    assert walks(Overheard(text, ()), steps) == steps
+
+
+def test_the_newest_first_page_may_walk_backwards_to_its_limit() -> None:
+    assert walks(Overheard("SELECT * FROM briefs ORDER BY briefs.seq DESC LIMIT ? OFFSET ?", ()), ["SCAN briefs"]) == []

@@ -138,7 +138,7 @@ class Front:
         """Dispatch one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif scope["path"] == intake_door.PATH:
+        elif scope["path"].rstrip("/") == intake_door.PATH:
             await self._door(scope, receive, send)
         elif scope["method"] == "HEAD":
             # As GET, whose body the server leaves out: load balancers ask like this (RFC 9110, section 9.3.2).

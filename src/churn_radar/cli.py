@@ -19,7 +19,7 @@ from rich.table import Table
 
 from churn_radar import __version__, logs
 from churn_radar.errors import ChurnRadarError, SettingsError
-from churn_radar.settings import Environment, Settings, load_settings, unknown_variables
+from churn_radar.settings import Environment, Settings, load_settings, unknown_variables, variables_in_force
 
 app = typer.Typer(
     name="churn-radar",
@@ -39,7 +39,7 @@ def _fail(code: int, *lines: str) -> NoReturn:
 
 
 def _settings(**overrides: Any) -> Settings:
-    for line in unknown_variables(dict(os.environ)):
+    for line in unknown_variables(variables_in_force()):
         sys.stderr.write(f"churn-radar: warning: {line}\n")
     settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
     logs.configure(settings)

@@ -20,7 +20,10 @@ import structlog
 from churn_radar.settings import Settings
 from churn_radar.triage.text import terminal_safe
 
-_CHATTY = ("httpx", "httpcore", "aiosqlite", "pyrate_limiter", "asyncio", "alembic", "pgqueuer", "filelock")
+_CHATTY = (
+    *("httpx", "httpcore", "aiosqlite", "pyrate_limiter", "asyncio"),
+    *("alembic", "pgqueuer", "filelock", "markdown_it"),
+)
 
 Event = MutableMapping[str, Any]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]

@@ -25,7 +25,8 @@ KEEP_ALIVE_SECONDS = 75
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises StartError with one line that says what to do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named outright, since asyncio sets TCP_NODELAY only on sockets that say they are TCP: 40 ms an answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -72,20 +73,29 @@ async def serve(settings: Settings, *, with_worker: bool = True) -> None:
     Raises SettingsError or StartError when it cannot start.
     """
     with contextlib.closing(bind(settings.bind_host, settings.port)) as listener:
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, _stop, stopping)
         async with running_service(settings, with_worker=with_worker) as service:
+            if stopping.is_set():
+                return
             server = server_for(create_app(service))
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, _stop, server)
+            ending = asyncio.create_task(_end(server, stopping))
             host, port = listener.getsockname()[:2]
             if settings.environment is Environment.DEVELOPMENT:
                 _warn_of_development(settings)
             log.info("service.listening", url=f"http://{host}:{port}", docs=settings.docs_enabled)
             await server.serve(sockets=[listener])
+            ending.cancel()
 
 
-def _stop(server: Server) -> None:
+def _stop(stopping: asyncio.Event) -> None:
     log.info("service.stopping")
+    stopping.set()
+
+
+async def _end(server: Server, stopping: asyncio.Event) -> None:
+    await stopping.wait()
     server.should_exit = True
 
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import (
     AliasChoices,
     BeforeValidator,
@@ -409,21 +411,26 @@ def variable_name(field: str) -> str:
     return upper if upper in UNPREFIXED else f"{PREFIX}{upper}"
 
 
+def env_file() -> Path:
+    """The env file of this process: the one that CHURN_RADAR_ENV_FILE names, else `.env`."""
+    return Path(os.environ.get(ENV_FILE_VARIABLE, ".env"))
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings of this process.
 
     Raises SettingsError with one line for each problem: the variable, what is wrong with its value, and an
     example. A secret's value is never part of a line.
     """
-    env_file = Path(os.environ.get(ENV_FILE_VARIABLE, ".env"))
-    if ENV_FILE_VARIABLE in os.environ and not env_file.is_file():
-        raise SettingsError([f"{ENV_FILE_VARIABLE}: there is no file {str(env_file)!r}; name an existing file"])
+    file = env_file()
+    if ENV_FILE_VARIABLE in os.environ and not file.is_file():
+        raise SettingsError([f"{ENV_FILE_VARIABLE}: there is no file {str(file)!r}; name an existing file"])
     try:
-        return Settings(_env_file=env_file, _env_file_encoding="utf-8", **overrides)
+        return Settings(_env_file=file, _env_file_encoding="utf-8", **overrides)
     except ValidationError as error:
         raise SettingsError(_problem_lines(error)) from None
     except (OSError, UnicodeDecodeError):
-        raise SettingsError([f"{ENV_FILE_VARIABLE}: {str(env_file)!r} cannot be read as UTF-8 text"]) from None
+        raise SettingsError([f"{ENV_FILE_VARIABLE}: {str(file)!r} cannot be read as UTF-8 text"]) from None
 
 
 def _problem_lines(error: ValidationError) -> list[str]:
@@ -469,13 +476,26 @@ def default_text(field: str) -> str:
     return str(default)
 
 
-def unknown_variables(environment: dict[str, str]) -> list[str]:
+# Settled names of what later releases will bring; whoever sets one should know that it does nothing yet.
+NOT_YET = ("BUFFER_URL", "MONTHLY_CREDITS", "RETENTION_DAYS")
+
+
+def variables_in_force() -> dict[str, str]:
+    """The variables of the environment and of the env file, by name; values are not looked at."""
+    in_file = dotenv_values(env_file()) if env_file().is_file() else {}
+    return {**{name: value or "" for name, value in in_file.items()}, **os.environ}
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """One warning line for each CHURN_RADAR_ variable that no setting reads: most often a typing slip."""
     known = {variable_name(field) for field in Settings.model_fields} | {ENV_FILE_VARIABLE}
     known |= {f"{PREFIX}{name}" for name in UNPREFIXED}
     lines = []
     for name in sorted(environment):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
+            if name.upper().removeprefix(PREFIX) in NOT_YET:
+                lines.append(f"{name} is not supported by this release and has no effect")
+                continue
             close = difflib.get_close_matches(name.upper(), known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             lines.append(f"{name} is not a setting and is ignored{hint}")

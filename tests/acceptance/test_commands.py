@@ -69,6 +69,14 @@ async def test_a_misspelt_setting_is_pointed_out(tmp_path: Path) -> None:
     assert "CHURN_RADAR_HIHG_MRR is not a setting and is ignored; did you mean CHURN_RADAR_HIGH_MRR?" in err
 
 
+async def test_settings_in_the_env_file_that_do_nothing_are_pointed_out(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CHURN_RADAR_MONTHLY_CREDITS=10\nCHURN_RADAR_HIGH_MRRR=1\n")
+    _, _, err = await run_command("migrate", cwd=tmp_path)
+    assert "CHURN_RADAR_MONTHLY_CREDITS is not supported by this release and has no effect" in err
+    assert "CHURN_RADAR_HIGH_MRRR is not a setting and is ignored; did you mean CHURN_RADAR_HIGH_MRR?" in err
+    assert (tmp_path / "churn_radar.db").stat().st_mode & 0o777 == 0o600
+
+
 async def test_a_port_in_use_is_one_line_and_exit_1(tmp_path: Path, upstreams: Upstreams) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

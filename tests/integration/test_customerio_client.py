@@ -151,7 +151,7 @@ async def test_a_workspace_without_mail_identifiers_knows_nobody_by_mail() -> No
 async def test_a_web_page_in_place_of_the_api_is_not_an_unknown_customer() -> None:
     page = b"HTTP/1.1 404 No\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"
     async with talking(page) as (client, _):
-        with pytest.raises(GiveUp, match="CHURN_RADAR_CIO_APP_URL"):
+        with pytest.raises(RetryLater, match="CHURN_RADAR_CIO_APP_URL"):
             await client.look_up(ID)
 
 
@@ -160,6 +160,25 @@ async def test_a_customer_whose_answer_names_nobody_keeps_the_name_asked_for() -
         profile = await client.look_up(ID)
     assert profile is not None
     assert profile.ref == ID
+
+
+async def test_the_name_that_was_asked_for_stays_where_the_answer_tells_only_others() -> None:
+    payload = {"customer": {"email": "flat1@acme.example", "plan_type": "pro"}}
+    async with talking(saying(200, payload)) as (client, _):
+        profile = await client.look_up(CustomerRef(id="flat1"))
+    assert profile is not None
+    assert profile.ref == CustomerRef(id="flat1", email="flat1@acme.example")
+
+
+async def test_an_identifier_that_the_workspace_does_not_take_is_passed_over_for_the_next() -> None:
+    refused, found = saying(400, {"errors": [{"detail": "no"}]}), saying(200, {"customer": {"id": "7"}})
+    async with talking(refused, found) as (client, place):
+        profile = await client.look_up(CustomerRef(id="7", email="a@b.example"))
+    assert profile is not None
+    assert len(place.heard) == 2
+    async with talking(saying(400, {"errors": [{"detail": "no"}]})) as (client, _):
+        with pytest.raises(GiveUp):
+            await client.look_up(CustomerRef(id="7"))
 
 
 @pytest.mark.parametrize("payload", [{}, {"customer": None}, [], "customer", 5])

@@ -200,12 +200,13 @@ async def test_a_second_question_is_taken_as_the_answer() -> None:
     assert len(place.heard) == 2
 
 
-async def test_a_question_outside_any_thread_is_retried_later() -> None:
-    async with talking(saying(200, message(QUESTION, usage=charged(12)))) as (client, place):
-        with pytest.raises(RetryLater, match="no thread"):
-            await client.ask(PROMPT)
-    assert client.credits_lost == 12
-    assert len(place.heard) == 1
+async def test_a_question_outside_any_thread_is_answered_once_in_a_new_message() -> None:
+    asked, told = saying(200, message(QUESTION, usage=charged(12))), saying(200, message(BRIEF, usage=charged(30)))
+    async with talking(asked, told) as (client, place):
+        answer = await client.ask(PROMPT)
+    assert (answer.content, answer.clarified, answer.credits_used) == (BRIEF, True, 42)
+    assert len(place.heard) == 2
+    assert place.heard[1].json == {"message": f"{PROMPT}\n\n{CLARIFICATION_REPLY}", "stream": False}
 
 
 async def test_a_question_whose_brief_never_comes_counts_its_credits_as_lost() -> None:

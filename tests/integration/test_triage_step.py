@@ -267,11 +267,15 @@ async def test_without_a_second_look_an_unknown_customer_is_skipped_at_once(tmp_
 async def test_a_deleted_customer_who_was_seen_before_is_researched_by_what_was_seen(shop: Workshop) -> None:
     await shop.briefed(payload(JANE))
     shop.clock.forward(timedelta(days=3))
-    shop.customerio_faults.add("status:404")
+    shop.customerio_faults.add("status:404", 2)
     seq = await shop.arrive(payload(JANE))
 
-    assert await shop.triage(seq) == Done()
+    outcome = await shop.triage(seq)
 
+    assert isinstance(outcome, Again)
+    assert (await shop.signal(seq)).status is Status.RECEIVED
+    shop.clock.forward(outcome.delay)
+    assert await shop.triage(seq) == Done()
     assert (await shop.signal(seq)).status is Status.WAITING
     assert (await triaged(shop, seq)).attributes_source is AttributesSource.CACHED
 

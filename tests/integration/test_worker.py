@@ -354,16 +354,17 @@ async def test_a_backlog_larger_than_any_window_is_carried_to_its_end_dearest_fi
 async def test_more_than_a_page_of_put_off_signals_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("churn_radar.work.worker.PAGE", 10)
     upstreams = Upstreams(errors=[RetryLater("mavera", "busy", status=503) for _ in range(35)])
-    async with shift(tmp_path, upstreams, retry_delays_seconds=(1,), mavera_concurrency=50) as at_work:
+    async with shift(tmp_path, upstreams, retry_delays_seconds=(3600,), mavera_concurrency=50) as at_work:
         await at_work.arrive(*(payload(f"customer-{n}") for n in range(35)))
 
         async def all_failed() -> bool:
             return not upstreams.errors
 
         await until(all_failed, "every first attempt to fail")
+        await at_work.all_become(Status.WAITING, 35)
+        await at_work.record.write(lambda c: c.execute(update(signals).values(due_at=utc_now())))
 
     async with shift(tmp_path, upstreams, mavera_concurrency=50) as at_work:
-        assert (await at_work.worker.backlog())["research"] == 35
         await at_work.all_become(Status.BRIEFED, 35)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import ack, blast, cost, growth, idle, load, plots, record, report
+from benchmarks import ack, blast, load, plots, record, report
 from benchmarks.figures import Course, Figure, Machine, Result, Results, this_machine
 from benchmarks.people import PAID, people
 from benchmarks.processes import Call, service, standins
@@ -87,7 +87,7 @@ def test_the_machine_is_told_without_its_name_or_paths(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0, "0"), (3.0, "3"), (0.8734, "0.873"), (12.345, "12.3"), (4071.4, "4,071"), (0.0004, "0.000")],
+    [(0, "0"), (3.0, "3"), (0.8734, "0.873"), (12.345, "12.3"), (4071.4, "4,071")],
 )
 def test_a_number_is_shown_with_the_digits_that_mean_something(value: float, shown: str) -> None:
     assert report.show(value) == shown
@@ -215,30 +215,6 @@ async def test_the_door_is_measured_against_the_reference(tmp_path: Path) -> Non
     assert all(sample > 0 for figure in found.figures for sample in figure.samples)
 
 
-@pytest.mark.acceptance
-async def test_a_lone_event_is_followed_to_its_research(tmp_path: Path) -> None:
-    found = await idle.measure(tmp_path, idle.Sizes(events=2, rest=(0.01, 0.02)))
-    whole, look_up = found.figures[1], found.figures[2]
-    assert len(whole.samples) == 2
-    assert all(a > b > 0 for a, b in zip(whole.samples, look_up.samples, strict=True))
-
-
-@pytest.mark.acceptance
-async def test_joining_costs_one_brief_for_a_customer(tmp_path: Path) -> None:
-    found = await cost.measure(tmp_path, cost.Sizes(events=5, customers=4, rounds=1))
-    briefs = [figure.samples for figure in found.figures if figure.name.startswith("briefs, ")]
-    assert briefs == [[5], [4]]
-
-
-@pytest.mark.acceptance
-async def test_a_start_with_work_waiting_is_timed(tmp_path: Path) -> None:
-    sizes = growth.Sizes(unfinished=30, rounds=1)
-    few, many = await growth._starts(tmp_path, sizes)
-    for start in (*few, *many):
-        assert 0 < start.ready_after < 60
-        assert 0 < start.researched_after < 60
-
-
 def test_what_a_benchmark_starts_it_ends() -> None:
     async def started() -> int:
         async with standins(people=1) as upstreams:
@@ -246,5 +222,5 @@ def test_what_a_benchmark_starts_it_ends() -> None:
             return int(upstreams.mavera.rpartition(":")[2])
 
     port = asyncio.run(started())
-    with pytest.raises(OSError, match="refused"):
+    with pytest.raises(ConnectionRefusedError):
         asyncio.run(load.run(port, [b""], connections=1))

@@ -238,3 +238,9 @@ def test_reading_gives_an_event_or_a_reason_for_any_object(payload: dict[str, An
     with contextlib.suppress(NotUnderstood):
         # What was read can be stored: no NUL, no half of a surrogate pair.
         assert b"\\u0000" not in to_json(read_event(payload).model_copy(update={"data": None}))
+
+
+@pytest.mark.parametrize("field", ["object_type", "metric", "event_type"])
+def test_a_name_that_is_no_text_is_not_understood(field: str) -> None:
+    with pytest.raises(NotUnderstood, match=f"{field}: text was expected"):
+        read_event({"metric": "unsubscribed", field: 7})

@@ -22,6 +22,7 @@ from churn_radar.store.signals import (
     history,
     list_signals,
     load_signal,
+    quarantined_body,
     signals_with_status,
 )
 from churn_radar.store.tables import Status
@@ -90,6 +91,9 @@ class SignalDetail(SignalSummary):
     facts: dict[str, str] = Field(description="Particulars of the message that the event was about.")
     history: list[HistoryStep] = Field(description="Oldest first.")
     deliveries: list[DeliveryState] = Field(description="What became of its brief, sink by sink.")
+    body: str | None = Field(
+        None, description="While quarantined: the body as it came; bytes that are no UTF-8 as \\xNN."
+    )
 
 
 class SignalPage(BaseModel):
@@ -199,8 +203,11 @@ async def read_signal(request: Request, event_id: EventId) -> SignalDetail:
         [summary] = await _summaries(connection, [signal])
         steps = await history(connection, signal)
         deliveries = await deliveries_of(connection, signal.brief_seq) if signal.brief_seq else []
+        quarantined = signal.status is Status.QUARANTINED
+        body = await quarantined_body(connection, signal.seq) if quarantined else None
     return SignalDetail(
         **summary.model_dump(),
+        body=body.decode(errors="backslashreplace") if body is not None else None,
         facts=signal.facts,
         history=[HistoryStep(at=s.at, status=s.status, reason=s.reason, attempt=s.attempt) for s in steps],
         deliveries=[
@@ -228,7 +235,7 @@ def _answer(signal: Signal, replayed: Replayed) -> ReplayAnswer:
     responses=documented(401, 413, 422, 503),
 )
 async def replay_signals(request: Request, wanted: Annotated[ReplayRequest, Body()]) -> ReplayAnswers:
-    """Replay signals by their ids, or all of one status (at most 1,000 a call; call again for the rest)."""
+    """Replay signals by their ids (at most 1,000 a call), or all of one status."""
     service = request.app.state.service
     found: list[Signal] = []
     unknown: list[str] = []
@@ -239,9 +246,16 @@ async def replay_signals(request: Request, wanted: Annotated[ReplayRequest, Body
                 unknown.append(event_id)
             else:
                 found.append(signal)
-        if wanted.status is not None:
-            found += await signals_with_status(connection, wanted.status, after=0, limit=MOST_REPLAYS)
     answers = [_answer(signal, await service.replay(signal, force=wanted.force)) for signal in found]
+    after = 0
+    while wanted.status is not None:
+        async with _record(request).read() as connection:
+            page = await signals_with_status(connection, wanted.status, after=after, limit=MOST_REPLAYS)
+        if not page:
+            break
+        # Some stay as they are (a body that is still not understood): on from the last one, not from the first.
+        after = page[-1].seq
+        answers += [_answer(signal, await service.replay(signal, force=wanted.force)) for signal in page]
     return ReplayAnswers(replayed=answers, unknown=unknown)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Self
 from urllib.parse import quote
@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from churn_radar.customerio.profile import read_profile
-from churn_radar.errors import GiveUp
+from churn_radar.errors import GiveUp, RetryLater
 from churn_radar.settings import Settings
 from churn_radar.triage.customer import CustomerRef, IdType, Profile
 from churn_radar.upstream import (
@@ -86,11 +86,7 @@ class CustomerioClient:
         A deleted customer is None, and so is one with only a mail address where the workspace does not identify
         people by mail. A merged one comes back with the identifiers of the one merged into.
         """
-        for id_type, value in identifiers(ref):
-            profile = await self._look_up(id_type, value)
-            if profile is not None:
-                return named(profile, ref)
-        return None
+        return await by_each_identifier(ref, self._look_up)
 
     async def look_up_many(self, id_type: IdType, ids: Sequence[str]) -> dict[str, Profile]:
         """Up to 100 customers in one call, keyed by the ids as asked; those that do not exist are left out.
@@ -148,7 +144,7 @@ class CustomerioClient:
         if answer.status == _NOT_FOUND and answer.is_page:
             # A web server's page, not the API's answer: taken as "no such customer" it would empty the feed.
             message = "the App API's address answers with a web page: see CHURN_RADAR_CIO_APP_URL"
-            raise GiveUp(SERVICE, message, status=_NOT_FOUND)
+            raise RetryLater(SERVICE, message, status=_NOT_FOUND)
         if answer.status in (_NOT_FOUND, _BAD_REQUEST):
             return None
         profile = read_profile(answer.payload)
@@ -200,8 +196,37 @@ def _mail_is_no_identifier(id_type: IdType) -> set[int]:
     return {_BAD_REQUEST} if id_type is IdType.EMAIL else set()
 
 
-def named(profile: Profile, ref: CustomerRef) -> Profile:
-    return replace(profile, ref=ref) if profile.ref == CustomerRef() else profile
+async def by_each_identifier(
+    ref: CustomerRef, look_up: Callable[[IdType, str], Awaitable[Profile | None]]
+) -> Profile | None:
+    """Look a customer up by one identifier after the other, until one is known.
+
+    An identifier that the App API does not take (400: the workspace does not identify people by it) is passed over
+    for the next; only when no other finds anybody is it an error.
+    """
+    not_taken: GiveUp | None = None
+    for id_type, value in identifiers(ref):
+        if not can_exist(value):
+            continue
+        try:
+            profile = await look_up(id_type, value)
+        except GiveUp as error:
+            if error.status != _BAD_REQUEST:
+                raise
+            not_taken = not_taken or error
+            continue
+        if profile is not None:
+            return named(profile, id_type, value)
+    if not_taken is not None:
+        raise not_taken
+    return None
+
+
+def named(profile: Profile, id_type: IdType, value: str) -> Profile:
+    """The profile under the name it was found by, where the answer does not repeat it; another id in it stays."""
+    if getattr(profile.ref, id_type.value):
+        return profile
+    return replace(profile, ref=replace(profile.ref, **{id_type.value: value}))
 
 
 def _by_asked_id(id_type: IdType, asked: Sequence[str], profiles: Sequence[Profile]) -> dict[str, Profile]:
@@ -216,5 +241,5 @@ def _by_asked_id(id_type: IdType, asked: Sequence[str], profiles: Sequence[Profi
     wanted = {fold(value) for value in asked}
     left_over = [profile for name, profile in answers.items() if name not in wanted]
     if len(missing) == len(left_over) == 1:
-        found[missing[0]] = named(left_over[0], CustomerRef(**{id_type.value: missing[0]}))
+        found[missing[0]] = named(left_over[0], id_type, missing[0])
     return found

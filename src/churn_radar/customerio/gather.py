@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from churn_radar.customerio.client import MOST_IDS, can_exist, identifiers, named
+from churn_radar.customerio.client import MOST_IDS, by_each_identifier
 from churn_radar.errors import GiveUp, UpstreamError
 from churn_radar.triage.customer import CustomerRef, IdType, Profile
 
 # Long enough for the events of one commit to come together, too short to be noticed.
 LINGER_SECONDS = 0.005
+# What an App API without the bulk look-up answers to one: not found, wrong method, not implemented.
+_NO_BULK = (404, 405, 501)
 
 
 class AsksGathered(Protocol):
@@ -40,6 +42,7 @@ class GatheredLookUps:
     def __init__(self, client: AsksGathered, *, linger_seconds: float = LINGER_SECONDS) -> None:
         self._client = client
         self._linger = linger_seconds
+        self._most_ids = MOST_IDS
         self._waiting: dict[IdType, dict[str, asyncio.Future[Profile | None]]] = {kind: {} for kind in IdType}
         self._about_to_ask: dict[IdType, asyncio.Task[None]] = {}
         self._calls: set[asyncio.Task[None]] = set()
@@ -49,13 +52,12 @@ class GatheredLookUps:
 
         Raises UpstreamError, as the client does.
         """
-        for id_type, value in identifiers(ref):
-            if not can_exist(value):
-                continue
-            profile = await asyncio.shield(self._answer(id_type, value))
-            if profile is not None:
-                return named(profile, ref)
-        return None
+
+        async def answer(id_type: IdType, value: str) -> Profile | None:
+            # Shared with others who ask for the same: one that is cancelled must not take it from them.
+            return await asyncio.shield(self._answer(id_type, value))
+
+        return await by_each_identifier(ref, answer)
 
     def _answer(self, id_type: IdType, value: str) -> asyncio.Future[Profile | None]:
         waiting = self._waiting[id_type]
@@ -77,7 +79,7 @@ class GatheredLookUps:
 
         def take() -> Sequence[str]:
             waiting = self._waiting[id_type]
-            for value in list(waiting)[:MOST_IDS]:
+            for value in list(waiting)[: self._most_ids]:
                 batch[value] = waiting.pop(value)
             self._about_to_ask.pop(id_type, None)
             self._see_to(id_type)
@@ -86,12 +88,14 @@ class GatheredLookUps:
         await asyncio.sleep(self._linger)
         try:
             found = await self._client.look_up_gathered(id_type, take)
-        except GiveUp as error:
-            if len(batch) == 1:
-                _fail(batch, error)
+        except UpstreamError as error:
+            if len(batch) > 1 and error.status in _NO_BULK:
+                self._most_ids = 1
             # One bad id must not take the other ninety-nine with it: ask for each by itself.
-            elif batch:
+            if len(batch) > 1 and (isinstance(error, GiveUp) or error.status in _NO_BULK):
                 await asyncio.gather(*(self._ask_for_one(id_type, value, batch[value]) for value in batch))
+            else:
+                _fail(batch, error)
         except Exception as error:
             _fail(batch, error)
         else:

@@ -55,6 +55,12 @@ def _text(value: object) -> object:
     return text[:MAX_TEXT_CHARACTERS].strip() or None
 
 
+def _word(value: object) -> object:
+    if value is not None and not isinstance(value, str):
+        raise ValueError("text was expected")
+    return _text(value)
+
+
 def _instant(value: object) -> object:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
@@ -79,6 +85,7 @@ def _instant(value: object) -> object:
 
 Identifier = Annotated[str | None, BeforeValidator(_identifier)]
 ShortText = Annotated[str | None, BeforeValidator(_text)]
+Word = Annotated[str | None, BeforeValidator(_word)]
 UnixTime = Annotated[datetime | None, BeforeValidator(_instant)]
 
 
@@ -125,11 +132,9 @@ class Event(BaseModel):
     )
 
     event_id: Identifier = Field(None, description="Customer.io's id of the event; retries repeat it.")
-    object_type: ShortText = Field(
-        None, description="customer, email, push, sms, in_app, slack, webhook; may be absent."
-    )
-    metric: ShortText = Field(None, description="What happened: unsubscribed, bounced, spammed, opened, ...")
-    event_type: ShortText = Field(None, description="Older name of `metric`, often prefixed: email_bounced.")
+    object_type: Word = Field(None, description="customer, email, push, sms, in_app, slack, webhook; may be absent.")
+    metric: Word = Field(None, description="What happened: unsubscribed, bounced, spammed, opened, ...")
+    event_type: Word = Field(None, description="Older name of `metric`, often prefixed: email_bounced.")
     timestamp: UnixTime = Field(None, description="When it happened, in unix seconds.")
     customer_id: Identifier = Field(None, description="Older place of the customer's id.")
     identifiers: Identifiers | None = Field(None, description="Older place of the customer's identifiers.")

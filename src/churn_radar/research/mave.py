@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 import httpx
 
-from churn_radar.errors import RetryLater, UpstreamError
+from churn_radar.errors import UpstreamError
 from churn_radar.research.answer import is_clarifying_question
 from churn_radar.research.prompt import CLARIFICATION_REPLY
 from churn_radar.settings import Settings
@@ -74,7 +75,7 @@ def credits_of(payload: object) -> int:
     match payload:
         case {"usage": {"credits_used": bool()}}:
             return 0
-        case {"usage": {"credits_used": int() | float() as credits_used}} if credits_used > 0:
+        case {"usage": {"credits_used": int() | float() as credits_used}} if 0 < credits_used < math.inf:
             return round(credits_used)
         case _:
             return 0
@@ -153,8 +154,10 @@ class MaveClient:
             return first
         try:
             if first.thread_id is None:
-                raise RetryLater(SERVICE, "Mave asked a question, and named no thread to answer it in", status=200)
-            second = await self.follow_up(CLARIFICATION_REPLY, first.thread_id)
+                # Without a thread to answer in, question and reply go as one new message, once.
+                second = await self._say({"message": f"{message}\n\n{CLARIFICATION_REPLY}"})
+            else:
+                second = await self.follow_up(CLARIFICATION_REPLY, first.thread_id)
         except UpstreamError:
             self.credits_lost += first.credits_used
             raise

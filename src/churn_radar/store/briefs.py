@@ -34,6 +34,14 @@ async def _stored(connection: AsyncConnection, rows: Sequence[RowMapping]) -> li
     )
     for brief_seq, event_id, signal_id in events:
         shared[brief_seq].append(event_id or signal_id)
+    # A signal that was researched anew points at its newest brief; the earlier ones are its own all the same.
+    alone = {row["signal_seq"] for row in rows if not shared[row["seq"]]}
+    if alone:
+        own = select(signals.c.seq, signals.c.event_id, signals.c.signal_id).where(signals.c.seq.in_(alone))
+        names = {seq: event_id or signal_id for seq, event_id, signal_id in await connection.execute(own)}
+        for row in rows:
+            if not shared[row["seq"]]:
+                shared[row["seq"]] = [names[row["signal_seq"]]]
     return [StoredBrief(row["seq"], _brief(row, shared[row["seq"]])) for row in rows]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, or_, select, union, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.store.tables import briefs, customers, signals
@@ -96,15 +96,21 @@ async def _gather(connection: AsyncConnection, ref: CustomerRef, into: int) -> N
 
 
 async def customers_named(connection: AsyncConnection, name: str) -> tuple[int, ...]:
-    """The rows that a person may mean by an id, a cio_id or a mail address."""
-    statement = select(customers.c.seq).where(
+    """The rows that a person may mean by an id, a cio_id or a mail address.
+
+    Also by the id that an event named them by: a customer who was merged goes by another one since.
+    """
+    known_as = select(customers.c.seq).where(
         or_(
             customers.c.customer_id == name,
             customers.c.cio_id == name,
             customers.c.email == name.lower(),
         )
     )
-    return tuple(seq for (seq,) in await connection.execute(statement))
+    named_as = select(signals.c.customer_seq).where(
+        or_(signals.c.customer_id == name, signals.c.cio_id == name), signals.c.customer_seq.is_not(None)
+    )
+    return tuple(sorted(seq for (seq,) in await connection.execute(union(known_as, named_as))))
 
 
 async def load_customer(connection: AsyncConnection, seq: int) -> KnownCustomer | None:

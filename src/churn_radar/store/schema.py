@@ -6,6 +6,7 @@ found out before a byte of it is altered.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from enum import StrEnum
 from importlib import resources
@@ -117,6 +118,9 @@ def upgrade_record(path: Path) -> SchemaState:
         raise RecordUnusable(f"{str(path)!r} was written by a newer churn_radar; run that release, or a newer one")
     if state is SchemaState.FOREIGN:
         raise RecordUnusable(f"{str(path)!r} is a database of another program; choose another file")
+    if state is SchemaState.EMPTY:
+        # Private from the first byte: the record names customers. SQLite gives its side files the same mode.
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
     engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
 
     @event.listens_for(engine, "connect")

@@ -254,6 +254,16 @@ async def attach_brief(connection: AsyncConnection, leader_seq: int, brief_seq: 
     await connection.execute(update(signals).where(signals.c.joined_to == leader_seq).values(brief_seq=brief_seq))
 
 
+async def explain_to_joined(connection: AsyncConnection, leader: Signal, now: datetime) -> None:
+    """Tell the signals that wait for a leader's brief that it has become a dead letter."""
+    reason = f"shares the fate of {leader.public_id}, which is a dead letter; replaying that one briefs both"
+    await connection.execute(
+        update(signals)
+        .where(signals.c.joined_to == leader.seq, signals.c.brief_seq.is_(None))
+        .values(reason=reason, updated_at=now)
+    )
+
+
 async def pending_count(connection: AsyncConnection, names: CustomerNames) -> int:
     """How many of a customer's signals are still under way."""
     # Counted among the customer's signals: as a condition, the status would make SQLite look at all that is unfinished.

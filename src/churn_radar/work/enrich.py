@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from churn_radar.errors import RetryLater
+from churn_radar.errors import GiveUp, RetryLater
 from churn_radar.research.brief import AttributesSource
 from churn_radar.store.customers import KnownCustomer, recall
 from churn_radar.store.record import Record
@@ -31,7 +31,7 @@ class Enriched:
     profile: Profile
     source: AttributesSource
     known: KnownCustomer | None = None
-    failure: RetryLater | None = None
+    failure: RetryLater | GiveUp | None = None
 
     @property
     def seen_at(self) -> datetime | None:
@@ -45,10 +45,10 @@ async def enrich(record: Record, customerio: LookUp, ref: CustomerRef) -> Enrich
     Raises UpstreamError when the App API cannot answer and the record has never seen the customer, or when
     the operator must act: degraded research is no cure for a wrong key.
     """
-    failure: RetryLater | None = None
+    failure: RetryLater | GiveUp | None = None
     try:
         profile = await customerio.look_up(ref)
-    except RetryLater as error:
+    except (RetryLater, GiveUp) as error:
         profile, failure = None, error
     if profile is not None:
         return Enriched(profile, AttributesSource.LIVE)

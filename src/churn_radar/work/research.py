@@ -135,8 +135,9 @@ class ResearchStep:
                 "signal_seq": signal.seq,
                 "customer_seq": customer.seq,
                 "customer_id": ref.preferred[1],
-                "cio_id": ref.cio_id,
-                "email": ref.email,
+                # Where the App API does not tell them, the event's own names are better than none.
+                "cio_id": ref.cio_id or signal.customer.cio_id,
+                "email": ref.email or signal.customer.email,
                 "event_type": signal.kind,
                 "persona_type": persona,
                 "plan": account.plan,

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar import metrics
 from churn_radar.errors import GiveUp, OperatorMustAct, RecordUnavailable, UpstreamError
 from churn_radar.store.record import Record
-from churn_radar.store.signals import Signal, advance
+from churn_radar.store.signals import Signal, advance, explain_to_joined
 from churn_radar.store.tables import Status
 from churn_radar.store.writer import T, Work
 from churn_radar.work.engine import Again, Done, Outcome, Task
@@ -157,8 +158,9 @@ async def fail(floor: Floor, signal: Signal, error: Exception, *, back_to: Statu
         if retrying or isinstance(error, GiveUp)
         else f"gave up after {decision.attempt} attempts: {describe(error)}"
     )
-    await floor.write(
-        lambda connection: advance(
+
+    async def settle(connection: AsyncConnection) -> None:
+        await advance(
             connection,
             signal.seq,
             expected=(Status.RECEIVED, Status.WAITING, Status.RESEARCHING),
@@ -168,7 +170,10 @@ async def fail(floor: Floor, signal: Signal, error: Exception, *, back_to: Statu
             attempts=decision.attempt,
             due_at=due_at,
         )
-    )
+        if to is Status.DEAD:
+            await explain_to_joined(connection, signal, now)
+
+    await floor.write(settle)
     log.warning(
         "signal.attempt_failed",
         signal_id=signal.signal_id,

@@ -56,8 +56,11 @@ class TriageStep:
         found = await enrich(self.floor.record, self.customerio, signal.customer)
         if found is None or found.failure is None:
             self.floor.troubles.clear(SERVICE)
+        gone = found is None or (found.known is not None and found.failure is None)
+        if gone and signal.attempts == 0 and self.unknown_retry:
+            return await self._look_once_more(signal)
         if found is None:
-            return await self._unknown(signal)
+            return await self._skip_unknown(signal)
         status, reason, tasks = await self.floor.write(lambda connection: self._settle(connection, signal, found))
         if status is not None:
             _tell(signal, status, reason)
@@ -119,24 +122,26 @@ class TriageStep:
             return None, brief_seq, "shares the customer's brief from within the cool-down"
         return None, None, None
 
-    async def _unknown(self, signal: Signal) -> Outcome:
-        """Nobody knows this customer: look once more (they may be just being created), then record that."""
+    async def _look_once_more(self, signal: Signal) -> Outcome:
+        """Customer.io does not know this customer: they may be just being created, or renamed."""
         now = self.floor.now()
-        if signal.attempts == 0 and self.unknown_retry:
-            due = now + self.unknown_retry
-            await self.floor.write(
-                lambda connection: advance(
-                    connection,
-                    signal.seq,
-                    expected=(Status.RECEIVED,),
-                    to=Status.RECEIVED,
-                    now=now,
-                    reason="Customer.io does not know this customer; looking once more",
-                    attempts=1,
-                    due_at=due,
-                )
+        await self.floor.write(
+            lambda connection: advance(
+                connection,
+                signal.seq,
+                expected=(Status.RECEIVED,),
+                to=Status.RECEIVED,
+                now=now,
+                reason="Customer.io does not know this customer; looking once more",
+                attempts=1,
+                due_at=now + self.unknown_retry,
             )
-            return Again(self.unknown_retry)
+        )
+        return Again(self.unknown_retry)
+
+    async def _skip_unknown(self, signal: Signal) -> Outcome:
+        """Nobody has ever seen this customer: recorded, not researched."""
+        now = self.floor.now()
         reason = "Customer.io does not know this customer (deleted?), and it was never seen here"
         moved = await self.floor.write(
             lambda connection: advance(
@@ -156,10 +161,12 @@ class TriageStep:
 
 def _tell(signal: Signal, status: Status, reason: str | None) -> None:
     metrics.signal(status.value)
+    # A skip's reason quotes the plan, an attribute from outside: it is for the record, not for the log.
+    told = None if status is Status.SKIPPED else reason
     log.info(
         f"signal.{status.value}",
         signal_id=signal.signal_id,
         event_id=signal.event_id,
         kind=signal.kind,
-        reason=reason,
+        reason=told,
     )

@@ -51,8 +51,8 @@ def listen(record: Record, heard: dict[str, Overheard]) -> None:
         told = parameters[0] if parameters and isinstance(parameters[0], tuple) else parameters
         heard.setdefault(re.sub(r"\?(, \?)+", "?, ...", statement), Overheard(statement, told))
 
-    for engine in (record._engine, record._writer._engine):
-        event.listen(engine.sync_engine, "before_cursor_execute", hear)
+    for engine in (record._engine.sync_engine, record._writer._thread.engine):
+        event.listen(engine, "before_cursor_execute", hear)
 
 
 async def live_through_everything(folder: Path) -> dict[str, Overheard]:

@@ -15,11 +15,11 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.errors import ChurnRadarError, RecordLocked, RecordUnavailable, RecordUnusable
-from churn_radar.store import inserting
+from churn_radar.store import thread
 from churn_radar.store.arrivals import Accepted, Verdict, arrival_values
 from churn_radar.store.record import Record, lock_record, open_record
 from churn_radar.store.tables import signals
-from tests.support.door import arrival, empty_disk, fill_disk, held, house, shop_window, tell_both_writers, unprivileged
+from tests.support.door import arrival, empty_disk, fill_disk, held, house, shop_window, tell_the_writer, unprivileged
 
 HOLDER = """
 import asyncio, sys
@@ -135,24 +135,24 @@ async def test_a_connection_that_could_not_be_set_up_whole_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened_here = _watch_connections(monkeypatch)
-    whole = inserting.PRAGMAS
+    whole = thread.PRAGMAS
     async with house(tmp_path) as home:
-        monkeypatch.setattr(inserting, "PRAGMAS", (*whole[:1], "PRAGMA no.such_schema.synchronous"))
+        monkeypatch.setattr(thread, "PRAGMAS", (*whole[:1], "PRAGMA no.such_schema.synchronous"))
         with pytest.raises(RecordUnavailable):
             await home.record.accept(arrival("a"))
-        monkeypatch.setattr(inserting, "PRAGMAS", whole)
+        monkeypatch.setattr(thread, "PRAGMAS", whole)
         assert (await home.record.accept(arrival("a"))).verdict is Verdict.ACCEPTED
         assert opened_here[-1].execute("PRAGMA foreign_keys").fetchone() == (1,)
 
 
 def _watch_connections(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
-    """Every connection that the arrivals' thread opens from here on."""
+    """Every connection that the writer's thread opens from here on."""
     connections: list[sqlite3.Connection] = []
     connect = sqlite3.connect
 
     def watch(*args: Any, **kwargs: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = connect(*args, **kwargs)
-        if threading.current_thread().name.startswith("arrivals"):
+        if threading.current_thread().name.startswith("record-writer"):
             connections.append(connection)
         return connection
 
@@ -298,7 +298,7 @@ async def test_on_a_full_disk_nothing_is_acknowledged_and_nothing_is_half_writte
 
 async def test_work_that_finds_the_database_read_only_is_told_that_the_record_is_unavailable(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        await tell_both_writers(home.record, "PRAGMA query_only = ON")
+        await tell_the_writer(home.record, "PRAGMA query_only = ON")
         with pytest.raises(RecordUnavailable, match="attempt to write a readonly database"):
             await _insert(home.record)
         with pytest.raises(RecordUnavailable, match="attempt to write a readonly database"):

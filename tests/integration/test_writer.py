@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from churn_radar.errors import RecordUnavailable
 from churn_radar.store.arrivals import Accepted, Verdict
-from churn_radar.store.writer import MAX_BATCH, Work
+from churn_radar.store.thread import Work
+from churn_radar.store.writer import MAX_BATCH
 from tests.support.door import House, arrival, held, house, insert_into, unstorable
 
 

@@ -215,27 +215,25 @@ def held(path: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
-async def tell_both_writers(record: Record, pragma: str) -> None:
-    """Set a pragma on the connection of the work and on that of the arrivals' thread."""
+async def tell_the_writer(record: Record, pragma: str) -> None:
+    """Set a pragma on the connection that everything is written through."""
 
     async def tell(connection: AsyncConnection) -> None:
         await connection.execute(text(pragma))
 
     await record.write(tell)
-    arrivals: Any = record._writer._insert
-    arrivals.__self__._executor.submit(lambda: arrivals.__self__._open().execute(pragma)).result()
 
 
 async def fill_disk(record: Record) -> None:
     """From here on the record's file cannot grow: to SQLite a full disk."""
     async with record.read() as connection:
         pages = (await connection.execute(text("PRAGMA page_count"))).scalar_one()
-    await tell_both_writers(record, f"PRAGMA max_page_count = {int(pages)}")
+    await tell_the_writer(record, f"PRAGMA max_page_count = {int(pages)}")
 
 
 async def empty_disk(record: Record) -> None:
     """There is room again."""
-    await tell_both_writers(record, "PRAGMA max_page_count = 1000000")
+    await tell_the_writer(record, "PRAGMA max_page_count = 1000000")
 
 
 @contextlib.contextmanager

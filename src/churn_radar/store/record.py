@@ -19,9 +19,9 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from churn_radar.errors import RecordLocked, RecordUnavailable, RecordUnusable
 from churn_radar.store.arrivals import Accepted, Arrival
-from churn_radar.store.inserting import PRAGMAS, ArrivalThread
 from churn_radar.store.schema import sqlite_path, upgrade_record
-from churn_radar.store.writer import GroupWriter, T, Work
+from churn_radar.store.thread import PRAGMAS, T, Work, WriterThread
+from churn_radar.store.writer import GroupWriter
 
 READERS = 4
 
@@ -77,11 +77,12 @@ class Record:
         await self._writer.write(touch)
 
 
-def _engine(path: Path, *, readers: bool) -> AsyncEngine:
+def _reading(path: Path) -> AsyncEngine:
+    """Connections for reading, which cannot write."""
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
         poolclass=AsyncAdaptedQueuePool,
-        pool_size=READERS if readers else 1,
+        pool_size=READERS,
         max_overflow=0,
         # Parameters are personal data, and errors end up in logs.
         hide_parameters=True,
@@ -95,13 +96,12 @@ def _engine(path: Path, *, readers: bool) -> AsyncEngine:
         cursor = dbapi_connection.cursor()  # type: ignore[attr-defined]
         for pragma in PRAGMAS:
             cursor.execute(pragma)
-        if readers:
-            cursor.execute("PRAGMA query_only=ON")
+        cursor.execute("PRAGMA query_only=ON")
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
     def _on_begin(connection: object) -> None:
-        connection.exec_driver_sql("BEGIN" if readers else "BEGIN IMMEDIATE")  # type: ignore[attr-defined]
+        connection.exec_driver_sql("BEGIN")  # type: ignore[attr-defined]
 
     return engine
 
@@ -145,11 +145,9 @@ async def open_record(
     lock = lock_record(path)
     try:
         upgrade_record(path)
-        writing, reading = _engine(path, readers=False), _engine(path, readers=True)
-        arrivals = ArrivalThread(path)
+        reading, thread = _reading(path), WriterThread(path)
         writer = GroupWriter(
-            writing,
-            arrivals.insert,
+            thread,
             on_committed=on_accepted,
             timeout_seconds=commit_timeout_seconds,
             max_waiting=max_waiting,
@@ -159,8 +157,7 @@ async def open_record(
             yield Record(reading, writer, path)
         finally:
             await writer.stop()
-            await arrivals.close()
+            await thread.close()
             await reading.dispose()
-            await writing.dispose()
     finally:
         lock.release()

@@ -11,21 +11,17 @@ There is exactly one writer task for a record. It is the only thing that writes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import structlog
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from churn_radar.errors import RecordUnavailable
+from churn_radar.store.thread import T, Work, WriterThread
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
-Work = Callable[[AsyncConnection], Awaitable[T]]
-Insert = Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
 
 MAX_BATCH = 512
 # Few enough that the door, whose rows go first, never waits long for the work's turn to end.
@@ -52,21 +48,18 @@ class _Unit:
 class GroupWriter:
     """Serialises all writes of one record and shares commits between them.
 
-    `insert` commits a batch of door rows and returns one outcome per row, in order.
-    `on_committed` hears of each batch's outcomes after the commit; if it fails, that is logged and no more.
+    `on_committed` hears of each batch of arrivals after its commit; if it fails, that is logged and no more.
     """
 
     def __init__(
         self,
-        engine: AsyncEngine,
-        insert: Insert,
+        thread: WriterThread,
         *,
         on_committed: Callable[[Sequence[Any]], None],
         timeout_seconds: float = 3.0,
         max_waiting: int = 2000,
     ) -> None:
-        self._engine = engine
-        self._insert = insert
+        self._thread = thread
         self._on_committed = on_committed
         self._timeout = timeout_seconds
         self._max_waiting = max_waiting
@@ -154,7 +147,7 @@ class GroupWriter:
 
     async def _commit_rows(self, rows: list[_Row]) -> None:
         try:
-            outcomes = await self._insert([row.value for row in rows])
+            outcomes = await self._thread.insert([row.value for row in rows])
         except Exception as error:
             if len(rows) > 1 and not isinstance(error, RecordUnavailable):
                 # One of them spoils it for all: give each its own transaction.
@@ -174,8 +167,7 @@ class GroupWriter:
 
     async def _commit_units(self, units: list[_Unit]) -> None:
         try:
-            async with self._engine.begin() as connection:
-                results = [await self._run_unit(connection, unit) for unit in units]
+            outcomes = await self._thread.run([unit.work for unit in units])
         except Exception as error:
             if len(units) > 1 and not isinstance(error, OperationalError):
                 for unit in units:
@@ -183,30 +175,13 @@ class GroupWriter:
                 return
             _fail([unit.done for unit in units], error)
             return
-        for unit, result, raised in results:
+        for unit, (result, raised) in zip(units, outcomes, strict=True):
             if unit.done.done():
                 continue
             if raised is None:
                 unit.done.set_result(result)
             else:
                 unit.done.set_exception(raised)
-
-    async def _run_unit(self, connection: AsyncConnection, unit: _Unit) -> tuple[_Unit, Any, BaseException | None]:
-        savepoint = await connection.begin_nested()
-        try:
-            result = await unit.work(connection)
-        except Exception as error:
-            try:
-                if savepoint.is_active:
-                    await savepoint.rollback()
-            except OperationalError:
-                # The savepoint is gone: SQLite drops the whole transaction on a full disk. The first error says why.
-                raise error from None
-            if isinstance(error, OperationalError):
-                return unit, None, RecordUnavailable(f"the record cannot commit: {_cause(error)}")
-            return unit, None, error
-        await savepoint.commit()
-        return unit, result, None
 
 
 def _fail(waiting: Sequence[asyncio.Future[Any]], error: Exception) -> None:

@@ -16,7 +16,7 @@ from churn_radar.errors import GiveUp, OperatorMustAct, RecordUnavailable, Upstr
 from churn_radar.store.record import Record
 from churn_radar.store.signals import Signal, advance, explain_to_joined
 from churn_radar.store.tables import Status
-from churn_radar.store.writer import T, Work
+from churn_radar.store.thread import T, Work
 from churn_radar.work.engine import Again, Done, Outcome, Task
 from churn_radar.work.retry import OPERATOR_DELAY, TryAgain, decide
 

@@ -1,4 +1,4 @@
-"""Arrivals go to disk on a thread of their own, in one hop: begin, insert, commit, with nothing awaited between.
+"""Everything is written on one thread with one connection: a transaction is one hop, with nothing awaited inside.
 
 The event loop runs on meanwhile, so the next batch gathers while this one is synced to disk.
 """
@@ -8,12 +8,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Connection, StaticPool, create_engine, event
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.errors import RecordUnavailable
 from churn_radar.store.arrivals import Accepted, Arrival, insert_arrivals
+from churn_radar.store.direct import DirectConnection, run_through
+
+T = TypeVar("T")
+Work = Callable[[AsyncConnection], Awaitable[T]]
+Outcome = tuple[Any, Exception | None]
 
 # The busy timeout, in milliseconds, is for foreign programs (a backup) that hold the file: two of them in a row
 # stay under the four seconds that Customer.io waits.
@@ -26,13 +36,21 @@ PRAGMAS = (
 )
 
 
-class ArrivalThread:
+class WriterThread:
     """One thread, one connection, one transaction at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="arrivals")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="record-writer")
         self._connection: sqlite3.Connection | None = None
+        self.engine = create_engine(
+            "sqlite://",
+            creator=self._open,
+            poolclass=StaticPool,
+            # Parameters are personal data, and errors end up in logs.
+            hide_parameters=True,
+        )
+        event.listen(self.engine, "begin", _begin)
 
     async def insert(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
         """Commit a batch; returns one outcome per arrival, in order.
@@ -58,6 +76,18 @@ class ArrivalThread:
             raise RecordUnavailable(f"the record cannot commit: {error}") from error
         return outcomes
 
+    async def run(self, pieces: Sequence[Work[Any]]) -> list[Outcome]:
+        """Run pieces of work in one transaction, each in a savepoint; returns (result, error) for each, in order.
+
+        Raises OperationalError when the database cannot take them now, with nothing of any kept; raises what else
+        spoils the transaction as a whole.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, pieces)
+
+    def _run(self, pieces: Sequence[Work[Any]]) -> list[Outcome]:
+        with self.engine.begin() as connection:
+            return [_in_savepoint(connection, piece) for piece in pieces]
+
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
@@ -77,5 +107,30 @@ class ArrivalThread:
         self._executor.shutdown(wait=True)
 
     def _close(self) -> None:
+        self.engine.dispose()
         if self._connection is not None:
             self._connection.close()
+
+
+def _begin(connection: Connection) -> None:
+    # The driver's own transactions are off (isolation_level None): this is where each begins.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _in_savepoint(connection: Connection, piece: Work[Any]) -> Outcome:
+    savepoint = connection.begin_nested()
+    direct = cast("AsyncConnection", DirectConnection(connection))
+    try:
+        result = run_through(cast("Coroutine[Any, Any, Any]", piece(direct)))
+    except Exception as error:
+        try:
+            if savepoint.is_active:
+                savepoint.rollback()
+        except OperationalError:
+            # The savepoint is gone: SQLite drops the whole transaction on a full disk. The first error says why.
+            raise error from None
+        if isinstance(error, OperationalError):
+            return None, RecordUnavailable(f"the record cannot commit: {error.orig}")
+        return None, error
+    savepoint.commit()
+    return result, None

@@ -527,7 +527,7 @@ async def test_while_another_program_holds_the_database_the_door_says_503_and_th
 
 
 async def test_when_a_commit_takes_too_long_the_retry_finds_a_duplicate(tmp_path: Path) -> None:
-    async with house(tmp_path, commit_timeout_seconds=0.05) as home:
+    async with house(tmp_path, commit_timeout_seconds=0.5) as home:
         with held(home.path):
             await unavailable(home.door, as_body(event()))
         assert (await answer(home.door, as_body(event()))).verdict == "duplicate"

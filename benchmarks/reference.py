@@ -8,7 +8,8 @@ import sys
 import uvloop
 from fastapi import FastAPI, Request
 
-from churn_radar.serving import bind, server_for
+from churn_radar.serving import server_for
+from churn_radar.sockets import bind
 
 app = FastAPI(openapi_url=None)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 from collections.abc import Iterator
 
 import structlog
@@ -13,33 +12,13 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from churn_radar.app import create_app, running_service
-from churn_radar.errors import StartError
 from churn_radar.settings import Environment, Settings
+from churn_radar.sockets import bind
 
 log = structlog.get_logger(__name__)
 
-BACKLOG = 2048
+PORT_ADVICE = "; stop what uses it, or set CHURN_RADAR_HOST or CHURN_RADAR_PORT"
 KEEP_ALIVE_SECONDS = 75
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises StartError with one line that says what to do."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named outright, since asyncio sets TCP_NODELAY only on sockets that say they are TCP: 40 ms an answer.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except (OSError, UnicodeError) as error:
-        listener.close()
-        cause = getattr(error, "strerror", None) or str(error)
-        raise StartError(
-            f"cannot listen on {host} port {port}: {cause}; stop what uses it, or set CHURN_RADAR_HOST or "
-            "CHURN_RADAR_PORT"
-        ) from None
-    return listener
 
 
 class Server(uvicorn.Server):
@@ -72,7 +51,7 @@ async def serve(settings: Settings, *, with_worker: bool = True) -> None:
 
     Raises SettingsError or StartError when it cannot start.
     """
-    with contextlib.closing(bind(settings.bind_host, settings.port)) as listener:
+    with contextlib.closing(bind(settings.bind_host, settings.port, advice=PORT_ADVICE)) as listener:
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, _stop, stopping)

@@ -27,13 +27,14 @@ from churn_radar.intake.door import PATH
 from churn_radar.logs import configure
 from churn_radar.research.brief import Brief
 from churn_radar.sending import signed_headers
-from churn_radar.serving import bind, server_for
+from churn_radar.serving import server_for
 from churn_radar.settings import Environment, IsolatedSettings, Settings
 from churn_radar.simulator.customerio import CustomerioSimulation, create_customerio
 from churn_radar.simulator.faults import Faults
 from churn_radar.simulator.mavera import MaveraSimulation, create_mavera
 from churn_radar.simulator.server import running
 from churn_radar.sinks.console import render
+from churn_radar.sockets import bind
 from churn_radar.triage.money import format_money
 
 # Mave takes 5 to 90 seconds; a demo has not that long.

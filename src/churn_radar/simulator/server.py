@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from churn_radar.errors import StartError
+from churn_radar.sockets import bind
 
 # Name of the ASGI extension by which an app may close its caller's connection without finishing the answer.
 HANG_UP = "churn_radar.hang_up"
@@ -96,7 +97,7 @@ async def running(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> As
 
     Raises StartError when the port cannot be opened or the app's start-up fails.
     """
-    listener = _bind(host, port)
+    listener = bind(host, port)
     interruptible = _Interruptible(app)
     config = uvicorn.Config(
         interruptible,
@@ -125,18 +126,3 @@ async def running(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> As
         await interruptible.stop()
         await asyncio.gather(serving, return_exceptions=True)
         listener.close()
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named outright, since asyncio sets TCP_NODELAY only on sockets that say they are TCP: 40 ms an answer.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise StartError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
-    return listener

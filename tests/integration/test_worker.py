@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 from structlog.testing import capture_logs
 
 from churn_radar.errors import OperatorMustAct, RecordUnavailable, RetryLater
@@ -21,7 +21,7 @@ from churn_radar.store.arrivals import Accepted, Verdict
 from churn_radar.store.briefs import list_briefs
 from churn_radar.store.deliveries import deliveries_of
 from churn_radar.store.record import Record, open_record
-from churn_radar.store.signals import Signal, counts_by_status, find_signal, history
+from churn_radar.store.signals import Signal, find_signal, history
 from churn_radar.store.tables import Status, signals
 from churn_radar.triage.customer import CustomerRef, Profile
 from churn_radar.work.engine import Again, Done, Engine, Outcome, Step, Task
@@ -90,7 +90,8 @@ class Shift:
 
     async def counts(self) -> dict[str, int]:
         async with self.record.read() as connection:
-            return {status.value: count for status, count in (await counts_by_status(connection)).items()}
+            counted = select(signals.c.status, func.count()).group_by(signals.c.status)
+            return {str(status): count for status, count in await connection.execute(counted)}
 
     async def all_become(self, status: Status, count: int, *, seconds: float = 15) -> None:
         async def stands() -> bool:

@@ -294,12 +294,6 @@ class CustomerNames:
         )
 
 
-async def counts_by_status(connection: AsyncConnection) -> dict[Status, int]:
-    """How many signals stand where."""
-    rows = await connection.execute(select(signals.c.status, func.count()).group_by(signals.c.status))
-    return {Status(status): count for status, count in rows}
-
-
 async def quarantined_body(connection: AsyncConnection, seq: int) -> bytes | None:
     """The raw bytes of a quarantined arrival."""
     row = (

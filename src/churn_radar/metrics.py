@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    # The seam to the upstreams counts here; it must not be needed for that.
+    from churn_radar.upstream.rate import RateInForce
 
 registry = CollectorRegistry()
 
@@ -17,16 +23,68 @@ _UPSTREAM = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 90, 180),
     registry=registry,
 )
+_TOO_MANY = Counter(
+    "churn_radar_upstream_too_many",
+    "Answers with 429, those that a retry made good included.",
+    ["service"],
+    registry=registry,
+)
 _CREDITS = Counter("churn_radar_mavera_credits", "Mavera credits spent on stored briefs.", registry=registry)
+_CREDITS_MONTH = Gauge(
+    "churn_radar_mavera_credits_month",
+    "Mavera credits spent this calendar month (UTC), with or without a brief, estimates included.",
+    registry=registry,
+)
+_CREDITS_LIMIT = Gauge(
+    "churn_radar_mavera_credits_month_limit",
+    "Mavera credits that may be spent in a calendar month; +Inf without a limit.",
+    registry=registry,
+)
 _DELIVERIES = Counter(
     "churn_radar_deliveries", "Deliveries by sink and outcome.", ["sink", "outcome"], registry=registry
 )
+_LIMIT = Gauge("churn_radar_upstream_limit_calls", "Calls a window by the settings.", ["service"], registry=registry)
+_IN_FORCE = Gauge(
+    "churn_radar_upstream_limit_in_force_calls",
+    "Calls a window that are kept to: the setting, or less where the service allows less.",
+    ["service"],
+    registry=registry,
+)
+_WINDOW = Gauge("churn_radar_upstream_window_seconds", "The window of both limits.", ["service"], registry=registry)
+_REMAINING = Gauge(
+    "churn_radar_upstream_told_remaining_calls",
+    "Calls left by the rate headers that came last; absent while there were none.",
+    ["service"],
+    registry=registry,
+)
+_HELD = Gauge(
+    "churn_radar_upstream_held_seconds", "How much longer no call goes out at all.", ["service"], registry=registry
+)
+_IN_FLIGHT = Gauge("churn_radar_upstream_in_flight", "Calls under way.", ["service"], registry=registry)
+_CONCURRENCY = Gauge(
+    "churn_radar_upstream_concurrency", "Most calls that may be under way at once.", ["service"], registry=registry
+)
+_QUARANTINE = Gauge(
+    "churn_radar_quarantine_bytes", "Quarantined bodies that the record keeps, in bytes.", registry=registry
+)
+_QUARANTINED = Gauge("churn_radar_quarantine_bodies", "Quarantined bodies that the record keeps.", registry=registry)
 _BACKLOG = Gauge("churn_radar_backlog", "Jobs that the engine holds, by step.", ["step"], registry=registry)
 
 # Looking a labelled child up costs more than counting; the door does it for every request.
 _door = {
     answer: _DOOR.labels(answer)
-    for answer in ("accepted", "duplicate", "ignored", "quarantined", "refused", "unavailable")
+    for answer in (
+        "accepted",
+        "duplicate",
+        "ignored",
+        "quarantined",
+        "refused",
+        "unavailable",
+        "wrong_method",
+        "too_slow",
+        "too_large",
+        "wrong_type",
+    )
 }
 
 
@@ -45,9 +103,34 @@ def upstream(service: str, outcome: str, seconds: float) -> None:
     _UPSTREAM.labels(service, outcome).observe(seconds)
 
 
+def too_many(service: str) -> None:
+    """Count one 429."""
+    _TOO_MANY.labels(service).inc()
+
+
+def rates(in_force: Iterable[RateInForce]) -> None:
+    """Set how fast each upstream is called."""
+    for rate in in_force:
+        _LIMIT.labels(rate.service).set(rate.limit)
+        _IN_FORCE.labels(rate.service).set(rate.in_force)
+        _WINDOW.labels(rate.service).set(rate.window_seconds)
+        _HELD.labels(rate.service).set(rate.held_seconds)
+        _IN_FLIGHT.labels(rate.service).set(rate.in_flight)
+        _CONCURRENCY.labels(rate.service).set(rate.concurrency)
+        _TOO_MANY.labels(rate.service)
+        if rate.told is not None and rate.told.remaining is not None:
+            _REMAINING.labels(rate.service).set(rate.told.remaining)
+
+
 def credits_spent(amount: int) -> None:
     """Count the credits of a stored brief."""
     _CREDITS.inc(amount)
+
+
+def budget(spent: int, limit: int | None) -> None:
+    """Set what this month has cost, and what it may cost."""
+    _CREDITS_MONTH.set(spent)
+    _CREDITS_LIMIT.set(math.inf if limit is None else limit)
 
 
 def delivery(sink: str, outcome: str) -> None:
@@ -59,6 +142,12 @@ def backlog(jobs: Mapping[str, int]) -> None:
     """Set how many jobs wait or run, by step."""
     for step, count in jobs.items():
         _BACKLOG.labels(step).set(count)
+
+
+def quarantine(bodies: int, size: int) -> None:
+    """Set how many quarantined bodies the record keeps, and their bytes together."""
+    _QUARANTINED.set(bodies)
+    _QUARANTINE.set(size)
 
 
 def exposition() -> bytes:

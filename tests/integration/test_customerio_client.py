@@ -14,7 +14,8 @@ import respx
 from pydantic import SecretStr
 
 from churn_radar.customerio.client import CustomerioClient
-from churn_radar.errors import GiveUp, OperatorMustAct, RetryLater
+from churn_radar.customerio.gather import GatheredLookUps
+from churn_radar.errors import GiveUp, OperatorMustAct, RetryLater, UpstreamError
 from churn_radar.settings import Settings
 from churn_radar.simulator.customerio import CustomerioSimulation, create_customerio
 from churn_radar.simulator.server import running
@@ -26,7 +27,11 @@ ID = CustomerRef(id="cust_1001")
 
 
 class NoPace:
+    calls, seconds = 1_000_000, 1.0
+
     async def wait(self) -> None: ...
+
+    def keep_to(self, calls: int) -> None: ...
 
 
 async def no_sleep(_: float) -> None: ...
@@ -118,6 +123,26 @@ async def test_an_id_that_is_a_path_step_goes_in_a_body(dots: str) -> None:
         "/v1/customers/attributes?id_type=id",
         {"ids": [dots]},
     )
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+@pytest.mark.parametrize("dots", [".", ".."])
+async def test_without_a_bulk_look_up_an_id_that_is_a_path_step_is_passed_over_for_the_next(
+    dots: str, status: int
+) -> None:
+    async with talking(saying(status, {}), saying(200, customer(id=dots, email="jo@example.com"))) as (client, place):
+        profile = await client.look_up(CustomerRef(id=dots, email="jo@example.com"))
+    assert profile is not None
+    assert [heard.target.partition("?")[2] for heard in place.heard] == ["id_type=id", "id_type=email"]
+    async with talking(saying(status, {})) as (client, _):
+        assert await GatheredLookUps(client).look_up(CustomerRef(id=dots)) is None
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_an_error_that_is_not_about_the_bulk_look_up_stays_one_for_such_an_id(status: int) -> None:
+    async with talking(saying(status, {})) as (client, _):
+        with pytest.raises(UpstreamError):
+            await client.look_up(CustomerRef(id=".."))
 
 
 async def test_a_customer_unknown_by_id_is_looked_up_by_the_other_identifiers() -> None:

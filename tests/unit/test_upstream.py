@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from churn_radar.errors import GiveUp, OperatorMustAct, RetryLater, SettingsError, UpstreamError
 from churn_radar.upstream import Answer, RateSeen, Request, Unanswered, Upstream, WindowPace, create_http, per_second
 from churn_radar.upstream.decode import decode_json
-from churn_radar.upstream.pace import read_rate
+from churn_radar.upstream.rate import Throttle, read_rate
 from churn_radar.upstream.refusal import error_text, read_retry_after
 
 NOW = 1_767_323_045.0
@@ -41,11 +41,17 @@ class FakeTime:
 
 
 class CountingPace:
-    def __init__(self) -> None:
+    def __init__(self, calls: int, seconds: float) -> None:
+        self.calls = calls
+        self.seconds = seconds
+        self.kept_to = calls
         self.turns = 0
 
     async def wait(self) -> None:
         self.turns += 1
+
+    def keep_to(self, calls: int) -> None:
+        self.kept_to = calls
 
 
 Reply = httpx.Response | Exception
@@ -54,11 +60,11 @@ Reply = httpx.Response | Exception
 class Bench:
     """An Upstream over a made-up network that gives the replies in turn, the last one for ever."""
 
-    def __init__(self, *replies: Reply, charges: bool = False, attempts: int = 3) -> None:
+    def __init__(self, *replies: Reply, charges: bool = False, attempts: int = 3, limit: int = 600) -> None:
         self.replies: Sequence[Reply] = replies
         self.requests: list[httpx.Request] = []
         self.time = FakeTime()
-        self.pace = CountingPace()
+        self.pace = CountingPace(limit, 60.0)
         http = httpx.AsyncClient(
             base_url="https://api.example.com/v1",
             headers={"Authorization": f"Bearer {SECRET}"},
@@ -75,6 +81,7 @@ class Bench:
             charges=charges,
             sleep=self.time.sleep,
             now=self.time.now,
+            monotonic=self.time.now,
         )
 
     def _reply(self, request: httpx.Request) -> httpx.Response:
@@ -284,20 +291,24 @@ async def test_no_more_calls_are_under_way_than_allowed() -> None:
     under_way, most = 0, 0
     gate = asyncio.Event()
 
-    async def slow() -> None:
+    async def slow(_: httpx.Request) -> httpx.Response:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
         await gate.wait()
         under_way -= 1
+        return httpx.Response(200, json={})
 
-    bench.pace.wait = slow  # type: ignore[method-assign]
+    bench.upstream.http = httpx.AsyncClient(base_url="http://x", transport=httpx.MockTransport(slow))
     calls = [asyncio.create_task(bench.call()) for _ in range(6)]
-    for _ in range(10):
+    for _ in range(50):
         await asyncio.sleep(0)
+    shown = bench.upstream.rate_in_force()
+    assert (shown.in_flight, shown.concurrency) == (2, 2)
     gate.set()
     await asyncio.gather(*calls)
     assert most == 2
+    assert bench.upstream.rate_in_force().in_flight == 0
 
 
 async def test_a_status_that_the_caller_asks_to_see_comes_as_an_answer() -> None:
@@ -324,7 +335,9 @@ async def test_rate_headers_are_kept_and_nothing_left_holds_the_next_call() -> N
     assert bench.upstream.rate is not None
 
 
-@pytest.mark.parametrize(("remaining", "reset", "hold"), [("1", "+30", 0), ("0", "-30", 0), ("0", "+7200", 60)])
+@pytest.mark.parametrize(
+    ("remaining", "reset", "hold"), [("2", "+30", 0), ("1", "+30", 30), ("0", "-30", 0), ("0", "+7200", 60)]
+)
 async def test_a_hold_needs_nothing_left_and_a_reset_to_come_and_ends_within_a_minute(
     remaining: str, reset: str, hold: float
 ) -> None:
@@ -333,6 +346,140 @@ async def test_a_hold_needs_nothing_left_and_a_reset_to_come_and_ends_within_a_m
     for _ in range(3):
         await bench.call()
     assert sum(bench.time.sleeps) == hold
+
+
+async def test_the_rate_in_force_is_told_with_its_reasons() -> None:
+    headers = {"X_RateLimit_Limit": "60", "X_RateLimit_Remaining": "0", "X_RateLimit_Reset": str(int(NOW) + 30)}
+    bench = Bench(refused(200, {"fine": 1}, **headers), limit=120)
+    before = bench.upstream.rate_in_force()
+    assert (before.service, before.limit, before.window_seconds, before.in_force) == ("mavera", 120, 60.0, 120)
+    assert (before.told, before.told_at, before.held_seconds, before.too_many) == (None, None, 0.0, 0)
+    await bench.call()
+    after = bench.upstream.rate_in_force()
+    assert after.told == RateSeen(60, 0, datetime.fromtimestamp(NOW + 30, UTC))
+    assert after.told_at == datetime.fromtimestamp(NOW, UTC)
+    assert (after.limit, after.in_force, after.held_seconds) == (120, 60, 30.0)
+
+
+@pytest.mark.parametrize(("told", "kept_to"), [("60", 60), ("600", 600), ("6000", 600), ("0", 600), ("junk", 600)])
+async def test_a_limit_below_the_setting_is_kept_to_and_one_above_is_not(told: str, kept_to: int) -> None:
+    bench = Bench(refused(200, {"fine": 1}, X_RateLimit_Limit=told))
+    await bench.call()
+    assert bench.pace.kept_to == bench.upstream.rate_in_force().in_force == kept_to
+
+
+async def test_a_limit_that_is_raised_again_is_believed_at_once() -> None:
+    bench = Bench(refused(200, {}, X_RateLimit_Limit="60"), refused(200, {}, X_RateLimit_Limit="240"))
+    await bench.call()
+    assert bench.pace.kept_to == 60
+    await bench.call()
+    assert bench.pace.kept_to == 240
+
+
+async def test_after_a_hold_calls_leave_evenly_until_one_of_them_was_answered() -> None:
+    bench = Bench(refused(429, Retry_After="30"), GOOD, attempts=1, limit=60)
+    left: list[float] = []
+    await bench.fails()
+    gate = asyncio.Event()
+
+    async def slow(_: httpx.Request) -> httpx.Response:
+        left.append(bench.time.seconds - NOW)
+        await gate.wait()
+        return httpx.Response(200, json={})
+
+    bench.upstream.http = httpx.AsyncClient(base_url="http://x", transport=httpx.MockTransport(slow))
+    calls = [asyncio.create_task(bench.call()) for _ in range(4)]
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert left == [30, 31]
+    gate.set()
+    await asyncio.gather(*calls)
+    assert left == [30, 31, 31, 31] or left == [30, 31, 32, 32]
+
+
+async def test_without_rate_headers_what_was_taken_is_kept_to_and_tried_a_little_faster_each_minute() -> None:
+    bench = Bench(*[GOOD] * 20, refused(429), GOOD, attempts=1, limit=60)
+    for _ in range(20):
+        await bench.call()
+    await bench.fails()
+    assert bench.pace.kept_to == bench.upstream.rate_in_force().in_force == 20
+    bench.time.seconds += 121
+    await bench.call()
+    assert bench.pace.kept_to == 26
+    bench.time.seconds += 100 * 60
+    await bench.call()
+    assert bench.pace.kept_to == 60
+
+
+async def test_a_429_out_of_the_blue_slows_down_no_further_than_to_a_quarter() -> None:
+    bench = Bench(refused(429), GOOD, attempts=1, limit=12)
+    await bench.fails()
+    assert bench.pace.kept_to == 3
+
+
+async def test_a_429_that_says_how_long_to_wait_is_taken_at_its_word_and_changes_no_limit() -> None:
+    bench = Bench(refused(429, Retry_After="1"), GOOD, attempts=1, limit=12)
+    await bench.fails()
+    assert bench.pace.kept_to == bench.upstream.rate_in_force().in_force == 12
+    assert bench.upstream.rate_in_force().too_many == 1
+
+
+async def test_a_call_held_up_on_its_way_and_those_behind_it_never_meet_in_one_short_window() -> None:
+    """The window is the service's: what counts is when calls arrive, and a loaded machine may hold them up."""
+    bench = Bench(GOOD, limit=4)
+    bench.pace.seconds = 1.0
+    arrivals: list[float] = []
+    bench.upstream = Upstream(
+        "customerio",
+        httpx.AsyncClient(base_url="http://x", transport=httpx.MockTransport(_held_up_on_their_way(arrivals))),
+        key_name="CIO_APP_KEY",
+        pace=bench.pace,
+        attempts=1,
+        concurrency=8,
+        max_bytes=1000,
+    )
+    await asyncio.gather(*(bench.call() for _ in range(10)))
+    arrivals.sort()
+    assert len(arrivals) == 10
+    assert all(later - earlier >= 1.0 for earlier, later in zip(arrivals, arrivals[4:], strict=False))
+    assert arrivals[-1] - arrivals[0] < 2.9
+
+
+def _held_up_on_their_way(arrivals: list[float]) -> Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]:
+    """A network that takes its time with the first four calls and none with the rest."""
+    begun = 0
+
+    async def answer(_: httpx.Request) -> httpx.Response:
+        nonlocal begun
+        begun += 1
+        await asyncio.sleep(0.3 if begun <= 4 else 0)
+        arrivals.append(time.monotonic())
+        return httpx.Response(200, json={})
+
+    return answer
+
+
+async def test_a_service_that_answers_slowly_is_called_no_less_often_for_long() -> None:
+    throttle = Throttle(2, 1.0)
+    throttle.leave(NOW)
+    assert throttle.room_at(NOW) == NOW
+    throttle.leave(NOW)
+    assert throttle.room_at(NOW + 0.2) == NOW + 1.2
+    assert throttle.room_at(NOW + 30) == NOW + 2.0
+    throttle.ended(NOW, NOW + 0.5)
+    assert throttle.room_at(NOW + 0.5) == NOW + 1.5
+    throttle.ended(NOW, NOW + 40)
+    assert throttle.room_at(NOW + 40) <= NOW + 40
+
+
+async def test_a_clock_that_jumps_back_prolongs_no_hold() -> None:
+    bench = Bench(refused(429, Retry_After="30"), GOOD, attempts=1)
+    wall = NOW
+    bench.upstream._now = lambda: wall
+    await bench.fails()
+    wall -= 7200
+    await bench.call()
+    assert bench.time.sleeps == [30]
 
 
 @pytest.mark.parametrize("junk", ["", "many", "-1", "1e9", "9" * 5000, "²", "999999999999999"])
@@ -378,6 +525,19 @@ async def test_a_rate_a_second_allows_whole_calls_only(calls: float, at_once: in
         await asyncio.wait_for(pace.wait(), 0.05)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(pace.wait(), 0.02)
+
+
+async def test_a_pace_kept_to_fewer_calls_counts_those_that_already_went() -> None:
+    pace = WindowPace(10, 0.2, spread_seconds=0)
+    began = time.monotonic()
+    for _ in range(4):
+        await pace.wait()
+    pace.keep_to(3)
+    await pace.wait()
+    assert time.monotonic() - began >= 0.2
+    pace.keep_to(10)
+    for _ in range(6):
+        await asyncio.wait_for(pace.wait(), 0.05)
 
 
 # -- what a refusal says

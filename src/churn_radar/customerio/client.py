@@ -11,13 +11,14 @@ from urllib.parse import quote
 import httpx
 
 from churn_radar.customerio.profile import read_profile
-from churn_radar.errors import GiveUp, RetryLater
+from churn_radar.errors import GiveUp, RetryLater, UpstreamError
 from churn_radar.settings import Settings
 from churn_radar.triage.customer import CustomerRef, IdType, Profile
 from churn_radar.upstream import (
     DEADLINE_MARGIN_SECONDS,
     Answer,
     Pace,
+    RateInForce,
     RateSeen,
     Request,
     Sleep,
@@ -33,6 +34,8 @@ MOST_BYTES = 5 * 1024 * 1024
 # The App API documents no such limit; at 10 calls a second this many are under way only when it has become slow.
 CONCURRENCY = 20
 _BAD_REQUEST, _NOT_FOUND = 400, 404
+# What an App API without the bulk look-up answers to one: not found, wrong method, not implemented.
+_NO_BULK = frozenset({_NOT_FOUND, 405, 501})
 
 
 class CustomerioClient:
@@ -80,6 +83,10 @@ class CustomerioClient:
         """What the last answer with rate headers said of the calls that are left."""
         return self._upstream.rate
 
+    def rate_in_force(self) -> RateInForce:
+        """How fast the service is called now, and why."""
+        return self._upstream.rate_in_force()
+
     async def look_up(self, ref: CustomerRef) -> Profile | None:
         """The customer that `ref` names, by each of its identifiers in turn; None when none is known any more.
 
@@ -100,11 +107,14 @@ class CustomerioClient:
         if not asked:
             return {}
 
-        return await self._upstream.call(
-            _many(id_type, asked),
-            lambda answer: self._read_many(answer, id_type, asked),
-            also=_mail_is_no_identifier(id_type),
-        )
+        try:
+            return await self._upstream.call(
+                _many(id_type, asked),
+                lambda answer: self._read_many(answer, id_type, asked),
+                also=_mail_is_no_identifier(id_type),
+            )
+        except UpstreamError as error:
+            return _passed_over(error, asked)
 
     async def look_up_gathered(self, id_type: IdType, take: Callable[[], Sequence[str]]) -> dict[str, Profile]:
         """As `look_up_many`, of whatever ids `take` hands over when the call's turn has come.
@@ -124,7 +134,10 @@ class CustomerioClient:
             profile = self._read_one(answer)
             return {} if profile is None else {asked[0]: profile}
 
-        return await self._upstream.call(request, read, also={_NOT_FOUND, *_mail_is_no_identifier(id_type)})
+        try:
+            return await self._upstream.call(request, read, also={_NOT_FOUND, *_mail_is_no_identifier(id_type)})
+        except UpstreamError as error:
+            return _passed_over(error, asked)
 
     async def aclose(self) -> None:
         """Close the connections; calls under way fail."""
@@ -176,8 +189,23 @@ def _many(id_type: IdType, asked: Sequence[str]) -> Request:
 
 
 def _alone(asked: Sequence[str]) -> bool:
+    return len(asked) == 1 and not _is_path_step(asked)
+
+
+def _is_path_step(asked: Sequence[str]) -> bool:
     # RFC 3986 lets every proxy on the way resolve `.` and `..` as path steps, percent-encoded or not.
-    return len(asked) == 1 and asked[0] not in {".", ".."}
+    return len(asked) == 1 and asked[0] in {".", ".."}
+
+
+def _passed_over(error: UpstreamError, asked: Sequence[str]) -> dict[str, Profile]:
+    """Nobody, where one id cannot be asked for at all; raises any other error again.
+
+    `.` and `..` go in a body only. An App API that takes none leaves the customer's other identifiers to try: a
+    dead letter would be too much for an odd id.
+    """
+    if _is_path_step(asked) and error.status in _NO_BULK:
+        return {}
+    raise error
 
 
 def identifiers(ref: CustomerRef) -> list[tuple[IdType, str]]:

@@ -2,12 +2,14 @@
 
 from churn_radar.upstream.call import DEADLINE_MARGIN_SECONDS, Answer, Request, Sleep, Upstream, create_http
 from churn_radar.upstream.failure import Unanswered
-from churn_radar.upstream.pace import Pace, RateSeen, WindowPace, per_minute, per_second
+from churn_radar.upstream.pace import Pace, WindowPace, per_minute, per_second
+from churn_radar.upstream.rate import RateInForce, RateSeen
 
 __all__ = [
     "DEADLINE_MARGIN_SECONDS",
     "Answer",
     "Pace",
+    "RateInForce",
     "RateSeen",
     "Request",
     "Sleep",

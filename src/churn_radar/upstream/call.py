@@ -9,23 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import httpx
+import structlog
 from pydantic import SecretStr
 from tenacity import AsyncRetrying, RetryCallState, stop_after_attempt, wait_exponential_jitter
 
-from churn_radar import __version__
+from churn_radar import __version__, metrics
 from churn_radar.errors import GiveUp, RetryLater, SettingsError
 from churn_radar.upstream.decode import decode_json
 from churn_radar.upstream.failure import Unanswered, failure
-from churn_radar.upstream.pace import LONGEST_HOLD_SECONDS, Pace, RateSeen, read_rate
-from churn_radar.upstream.refusal import read_retry_after, refusal
+from churn_radar.upstream.pace import Pace
+from churn_radar.upstream.rate import RateInForce, RateSeen, Throttle, read_rate
+from churn_radar.upstream.refusal import TOO_MANY, read_retry_after, refusal
+
+log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 5.0
 WRITE_SECONDS = 10.0
@@ -33,6 +38,7 @@ POOL_SECONDS = 10.0
 DEADLINE_MARGIN_SECONDS = 15.0
 MAX_IN_CALL_WAIT_SECONDS = 20.0
 ERROR_BODY_BYTES = 64 * 1024
+ROOM_STEP_SECONDS = 0.02
 
 Sleep = Callable[[float], Awaitable[None]]
 T = TypeVar("T")
@@ -114,20 +120,29 @@ class Upstream:
         charges: bool = False,
         sleep: Sleep = asyncio.sleep,
         now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         deadline_margin_seconds: float = DEADLINE_MARGIN_SECONDS,
     ) -> None:
         self.service = service
         self.http = http
         self.rate: RateSeen | None = None
         self.unanswered = 0
+        self.too_many = 0
+        self._told_at: datetime | None = None
+        self._in_flight = 0
         self._key_name = key_name
         self._pace = pace
+        self._throttle = Throttle(pace.calls, pace.seconds)
+        self._kept_to = pace.calls
+        self._next = asyncio.Lock()
+        self._concurrency = concurrency
         self._slots = asyncio.Semaphore(concurrency)
         self._max_bytes = max_bytes
         self._charges = charges
         self._sleep = sleep
         self._now = now
-        self._hold_until = 0.0
+        # Holds are kept by a clock that nobody sets: one that jumps back would hold every call for as long.
+        self._monotonic = monotonic
         # httpx bounds the wait for each chunk; an answer that drips for ever needs a bound as a whole.
         read_seconds = http.timeout.read
         self._deadline_seconds = None if read_seconds is None else read_seconds + deadline_margin_seconds
@@ -135,24 +150,35 @@ class Upstream:
         self._backoff = wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.5)
 
     async def call(
-        self, request: Request | Callable[[], Request], read: Callable[[Answer], T], *, also: Collection[int] = ()
+        self,
+        request: Request | Callable[[], Request],
+        read: Callable[[Answer], T],
+        *,
+        also: Collection[int] = (),
+        on_unanswered: Callable[[Unanswered], None] = lambda error: None,
     ) -> T:
         """Send `request` below the base URL and return what `read` makes of the answer.
 
         A request that is a function is made up when its turn has come, anew for each attempt: it can hold what
         has gathered until then. `read` sees successes and the statuses in `also`, and raises Unanswered for an
-        answer without sense. Raises RetryLater, GiveUp, OperatorMustAct.
+        answer without sense. `on_unanswered` hears of each attempt that came to that, also when a later one is
+        answered. Raises RetryLater, GiveUp, OperatorMustAct.
         """
 
         async def attempt() -> T:
             async with self._slots:
-                await self._turn()
-                wanted = request() if callable(request) else request
+                left_at = await self._turn()
+                self._in_flight += 1
                 try:
-                    return read(await self._exchange(self._request(wanted), wanted.sent, also))
-                except Unanswered:
+                    wanted = request() if callable(request) else request
+                    return read(await self._exchange(self._request(wanted), wanted.sent, also, left_at))
+                except Unanswered as error:
                     self.unanswered += 1
+                    on_unanswered(error)
                     raise
+                finally:
+                    self._in_flight -= 1
+                    self._throttle.ended(left_at, self._monotonic())
 
         retrying = AsyncRetrying(
             sleep=self._sleep,
@@ -167,11 +193,56 @@ class Upstream:
         """The error for a success whose body does not hold what it should."""
         return Unanswered(self.service, message, status=200)
 
-    async def _turn(self) -> None:
-        hold = min(self._hold_until - self._now(), LONGEST_HOLD_SECONDS)
-        if hold > 0:
-            await self._sleep(hold)
-        await self._pace.wait()
+    def rate_in_force(self) -> RateInForce:
+        """How fast the service is called now, and why; cheap."""
+        now = self._monotonic()
+        return RateInForce(
+            service=self.service,
+            limit=self._pace.calls,
+            window_seconds=self._pace.seconds,
+            in_force=self._throttle.in_force(now),
+            told=self.rate,
+            told_at=self._told_at,
+            held_seconds=max(0.0, self._throttle.hold_until - now),
+            in_flight=self._in_flight,
+            concurrency=self._concurrency,
+            too_many=self.too_many,
+        )
+
+    async def _turn(self) -> float:
+        """Return when a call may leave, and when that was.
+
+        One waits at a time, in order of asking: a turn that a hold came in between is lost, and ten of those would
+        be a good part of a window.
+        """
+        async with self._next:
+            heeded = -math.inf
+            while True:
+                while (until := self._throttle.hold_until) > heeded:
+                    heeded = until
+                    if (wait := until - self._monotonic()) > 0:
+                        await self._sleep(wait)
+                self._keep_pace()
+                await self._pace.wait()
+                # In small steps: an answer that comes meanwhile makes room sooner.
+                while (room := self._throttle.room_at(self._monotonic()) - self._monotonic()) > 0:
+                    await self._sleep(min(room, ROOM_STEP_SECONDS))
+                if self._throttle.hold_until <= heeded:
+                    left_at = self._monotonic()
+                    self._throttle.leave(left_at)
+                    return left_at
+
+    def _keep_pace(self) -> None:
+        before, calls = self._kept_to, self._throttle.in_force(self._monotonic())
+        if calls == before:
+            return
+        self._kept_to = calls
+        self._pace.keep_to(calls)
+        about = {"service": self.service, "calls": calls, "seconds": self._pace.seconds, "setting": self._pace.calls}
+        if calls < before:
+            log.warning("upstream.slowed_down", **about)
+        elif calls == self._pace.calls:
+            log.info("upstream.at_full_rate", **about)
 
     def _request(self, wanted: Request) -> httpx.Request:
         try:
@@ -179,7 +250,9 @@ class Upstream:
         except (httpx.InvalidURL, UnicodeError):
             raise GiveUp(self.service, "the request cannot be written as HTTP") from None
 
-    async def _exchange(self, request: httpx.Request, sent: Collection[str], also: Collection[int]) -> Answer:
+    async def _exchange(
+        self, request: httpx.Request, sent: Collection[str], also: Collection[int], left_at: float
+    ) -> Answer:
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 response = await self.http.send(request, stream=True)
@@ -190,7 +263,7 @@ class Upstream:
         except (httpx.HTTPError, OSError, UnicodeError) as error:
             # `from None`: the causes quote headers and URLs, and those hold the key and customers' ids.
             raise failure(self.service, request.url.host, error) from None
-        retry_after = self._note(response)
+        retry_after = self._note(response, left_at)
         payload = decode_json(raw)
         if response.is_success and payload is None:
             raise Unanswered(self.service, f"{request.url.host} answered no JSON", status=response.status_code)
@@ -223,16 +296,23 @@ class Upstream:
             raise Unanswered(self.service, message, status=response.status_code)
         return bytes(body)
 
-    def _note(self, response: httpx.Response) -> timedelta | None:
+    def _note(self, response: httpx.Response, left_at: float) -> timedelta | None:
         """Keep what the answer says about later calls, and return what it asks this one to wait."""
-        now = self._now()
+        unix, now = self._now(), self._monotonic()
         rate = read_rate(response.headers)
         if rate is not None:
-            self.rate = rate
-            self._hold_until = max(self._hold_until, rate.hold_until(now))
-        asked = None if response.is_success else read_retry_after(response.headers.get("retry-after"), now=now)
-        if asked is not None:
-            self._hold_until = max(self._hold_until, now + min(asked.total_seconds(), LONGEST_HOLD_SECONDS))
+            self.rate, self._told_at = rate, datetime.fromtimestamp(unix, UTC)
+        reset_in = 0.0 if rate is None else rate.reset_in(unix)
+        asked = None if response.is_success else read_retry_after(response.headers.get("retry-after"), now=unix)
+        wait = None if asked is None else asked.total_seconds()
+        if response.status_code == TOO_MANY:
+            self.too_many += 1
+            metrics.too_many(self.service)
+            self._throttle.refused(left_at, now, rate, reset_in=reset_in, wait=wait)
+        else:
+            self._throttle.answered(left_at, now, rate, reset_in=reset_in)
+            self._throttle.stay_away(now, wait or 0.0)
+        self._keep_pace()
         return asked
 
     def _is_worth_repeating(self, state: RetryCallState) -> bool:

@@ -20,7 +20,8 @@ TEXT_CHARACTERS = 200
 ECHO_CHARACTERS = 24
 REMOVED = "[removed]"
 
-_REQUEST_TIMEOUT, _TOO_MANY = 408, 429
+TOO_MANY = 429
+_REQUEST_TIMEOUT = 408
 _OPERATOR = {401: "the key was refused", 402: "credits or budget are spent"}
 _MAIL_ADDRESS = re.compile(r"[^\s@]+(?:@|%40)[^\s@]+")
 _NOT_PRINTABLE = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -48,7 +49,7 @@ def refusal(
         return GiveUp(service, f"{host} answered {status}: redirects are not followed", status=status)
     if status in _OPERATOR:
         return OperatorMustAct(service, f"{message} ({_OPERATOR[status]}: see {key_name})", status=status)
-    if status in (_REQUEST_TIMEOUT, _TOO_MANY) or status >= 500:
+    if status in (_REQUEST_TIMEOUT, TOO_MANY) or status >= 500:
         return RetryLater(service, message, status=status, retry_after=retry_after)
     return GiveUp(service, message, status=status)
 

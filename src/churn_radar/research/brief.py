@@ -67,6 +67,11 @@ class Brief(BaseModel):
     unsupported_claims: list[str] = Field(default_factory=list)
     credits_used: int = Field(0, description="Mavera credits that this brief cost.")
     mave_thread_id: str | None = None
+    reused_brief_id: str | None = Field(
+        None,
+        description="Id of the brief whose research this one builds on, by continuing its Mavera thread: another"
+        " customer's, of the same persona and plan after the same kind of event. Null: researched afresh.",
+    )
     clarified: bool = Field(False, description="Mave first asked a question and was told to go on.")
     attributes_source: AttributesSource = Field(description="live, cached (App API was down or customer gone), none.")
     attributes_seen_at: datetime | None = Field(None, description="When the attributes were last read live.")

@@ -18,9 +18,11 @@ from churn_radar.upstream import (
     DEADLINE_MARGIN_SECONDS,
     Answer,
     Pace,
+    RateInForce,
     RateSeen,
     Request,
     Sleep,
+    Unanswered,
     Upstream,
     create_http,
     per_minute,
@@ -40,6 +42,7 @@ class MaveAnswer:
 
     `credits_used` is 0 when the answer does not tell. `extra` holds every other key of the answer. `clarified`
     marks an answer that came only after Mave's own question was answered; its credits are those of both.
+    `credits_lost` and `unanswered` are what was spent on the way and brought nothing, as in UpstreamError.
     """
 
     content: str
@@ -50,6 +53,8 @@ class MaveAnswer:
     message_id: str | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
     clarified: bool = False
+    credits_lost: int = 0
+    unanswered: int = 0
 
 
 def read_answer(payload: object) -> MaveAnswer | None:
@@ -137,6 +142,10 @@ class MaveClient:
         """What the last answer with rate headers said of the calls that are left."""
         return self._upstream.rate
 
+    def rate_in_force(self) -> RateInForce:
+        """How fast the service is called now, and why."""
+        return self._upstream.rate_in_force()
+
     @property
     def charged_unknown(self) -> int:
         """How many calls so far went out without a readable answer, and may have been charged."""
@@ -149,7 +158,16 @@ class MaveClient:
         thread, and what comes then is taken. Credits spent on a question without research are added to
         `credits_lost`.
         """
-        first = await self._say({"message": message})
+        return await self._clarified(message, await self._say({"message": message}))
+
+    async def follow_up(self, message: str, thread_id: str) -> MaveAnswer:
+        """Have `message` researched in a thread that exists; the answer's thread is that one unless it names another.
+
+        A question is answered as by `ask`. GiveUp may mean that the thread exists no more.
+        """
+        return await self._clarified(message, await self._go_on(message, thread_id))
+
+    async def _clarified(self, message: str, first: MaveAnswer) -> MaveAnswer:
         if not is_clarifying_question(first.content):
             return first
         try:
@@ -157,14 +175,21 @@ class MaveClient:
                 # Without a thread to answer in, question and reply go as one new message, once.
                 second = await self._say({"message": f"{message}\n\n{CLARIFICATION_REPLY}"})
             else:
-                second = await self.follow_up(CLARIFICATION_REPLY, first.thread_id)
-        except UpstreamError:
+                second = await self._go_on(CLARIFICATION_REPLY, first.thread_id)
+        except UpstreamError as error:
             self.credits_lost += first.credits_used
+            error.credits_lost += first.credits_used + first.credits_lost
+            error.unanswered += first.unanswered
             raise
-        return replace(second, clarified=True, credits_used=first.credits_used + second.credits_used)
+        return replace(
+            second,
+            clarified=True,
+            credits_used=first.credits_used + second.credits_used,
+            credits_lost=first.credits_lost + second.credits_lost,
+            unanswered=first.unanswered + second.unanswered,
+        )
 
-    async def follow_up(self, message: str, thread_id: str) -> MaveAnswer:
-        """Say `message` in a thread that exists; the answer's thread is that one unless it names another."""
+    async def _go_on(self, message: str, thread_id: str) -> MaveAnswer:
         answer = await self._say({"message": message, "thread_id": thread_id})
         return answer if answer.thread_id else replace(answer, thread_id=thread_id)
 
@@ -173,15 +198,31 @@ class MaveClient:
         await self._upstream.http.aclose()
 
     async def _say(self, body: Mapping[str, str]) -> MaveAnswer:
+        lost = unanswered = 0
+
         def read(answer: Answer) -> MaveAnswer:
             said = read_answer(answer.payload)
             if said is None:
-                self.credits_lost += credits_of(answer.payload)
-                raise self._upstream.no_sense("answer has no content")
+                error = self._upstream.no_sense("answer has no content")
+                error.credits_lost = credits_of(answer.payload)
+                self.credits_lost += error.credits_lost
+                raise error
             return said
 
+        def count(error: Unanswered) -> None:
+            nonlocal lost, unanswered
+            lost += error.credits_lost
+            # An answer that told its price leaves nothing to guess.
+            unanswered += error.credits_lost == 0
+
         whole = {**body, **self._workspace, "stream": False}
-        return await self._upstream.call(Request("POST", "mave/chat", body=whole, sent=list(body.values())), read)
+        request = Request("POST", "mave/chat", body=whole, sent=list(body.values()))
+        try:
+            said = await self._upstream.call(request, read, on_unanswered=count)
+        except UpstreamError as error:
+            error.credits_lost, error.unanswered = lost, unanswered
+            raise
+        return replace(said, credits_lost=lost, unanswered=unanswered)
 
 
 def _name(value: object) -> str | None:

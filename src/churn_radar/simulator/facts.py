@@ -53,13 +53,17 @@ def read_facts(message: str) -> Facts:
     )
 
 
-def read_headings(message: str) -> Sequence[str]:
-    """Six headings: those the message spells as `## ...`, else a numbered list's bold titles, else the usual ones."""
-    hashes = re.findall(r"^##[ \t]+(\S[^\n]*?)[ \t]*$", message, re.MULTILINE)
-    bold = re.findall(r"^[ \t]*\d[.)][ \t]+\*\*([^*\n]+?):?\*\*", message, re.MULTILINE)
-    for found in (hashes, bold):
-        if len(found) == len(DEFAULT_HEADINGS):
-            return found
+def read_headings(*messages: str) -> Sequence[str]:
+    """Six headings, of the first message that has some: spelt as `## ...`, else a numbered list's bold titles.
+
+    Where none has six, the usual ones.
+    """
+    for message in messages:
+        hashes = re.findall(r"^##[ \t]+(\S[^\n]*?)[ \t]*$", message, re.MULTILINE)
+        bold = re.findall(r"^[ \t]*\d[.)][ \t]+\*\*([^*\n]+?):?\*\*", message, re.MULTILINE)
+        for found in (hashes, bold):
+            if len(found) == len(DEFAULT_HEADINGS):
+                return found
     return DEFAULT_HEADINGS
 
 

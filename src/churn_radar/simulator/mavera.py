@@ -1,7 +1,8 @@
 """A stand-in for Mavera's research agent: `POST /mave/chat` and the threads it leaves.
 
 Follows the public reference (https://docs.mavera.io/): a bearer key, a limit on calls in any 60 seconds and
-another on calls under way at once, rate headers on every answer, credits that run out. It does not stream.
+another on calls under way at once, rate headers on every answer, credits that run out, follow-ups in a thread for 30
+to 50 per cent less than the same question would cost by itself. It does not stream.
 """
 
 from __future__ import annotations
@@ -57,9 +58,13 @@ class MaveraSimulation:
 
 @dataclass(slots=True)
 class MaveraState(Counters):
-    """The counters, the credits charged so far, and every message that research was done for, in order."""
+    """The counters, the credits charged so far, and every message that research was done for, in order.
+
+    `followed_up` is how many of them went on in a thread.
+    """
 
     credits_used: int = 0
+    followed_up: int = 0
     messages: list[str] = field(default_factory=list)
 
 
@@ -73,7 +78,12 @@ def create_mavera(settings: MaveraSimulation | None = None) -> Starlette:
         return Route(path, counted, methods=[name.partition(" ")[0]])
 
     def as_dict() -> dict[str, object]:
-        return {**state.as_dict(), "credits_used": state.credits_used, "messages": state.messages}
+        return {
+            **state.as_dict(),
+            "credits_used": state.credits_used,
+            "followed_up": state.followed_up,
+            "messages": state.messages,
+        }
 
     app = Starlette(
         routes=[
@@ -160,10 +170,11 @@ class _Mave:
         credits_used = self._price(ask, thread, manner)
         self.state.credits_used += credits_used
         self.state.messages.append(ask.message)
+        self.state.followed_up += bool(thread.messages)
         self.threads[thread.id] = thread
         thread.asked_back = thread.asked_back or manner == "question"
         await self.settings.clock.sleep(self._latency())
-        brief = self._compose(thread, manner)
+        brief = self._compose(ask, thread, manner)
         said: dict[str, object] = {
             "id": _new_id("mave_msg"),
             "role": "assistant",
@@ -186,12 +197,13 @@ class _Mave:
             }
         )
 
-    def _compose(self, thread: Thread, manner: str) -> Brief:
+    def _compose(self, ask: Ask, thread: Thread, manner: str) -> Brief:
         if manner == "question":
             return ask_back(thread.topic, seed=self.settings.seed)
         if manner == "empty":
             return Brief(content="")
-        return write_brief(thread.topic, seed=self.settings.seed)
+        opening = thread.topic if ask.thread_id is not None else ""
+        return write_brief(ask.message, seed=self.settings.seed, opening=opening)
 
     async def _spoilt_by(self, fault: Fault | None, work: Callable[[], Awaitable[Response]]) -> Response:
         if fault is None:

@@ -1,6 +1,7 @@
 """Writes briefs that read as a research agent's: six answers in Markdown, put together from the notes. No I/O.
 
-The same message and seed give the same brief; the message's facts decide what is advised, the seed how it is said.
+The same message and seed give the same brief; the message's facts decide what is advised, the seed how it is said. In
+a thread, what a follow-up does not tell is as the thread's first message told it.
 """
 
 from __future__ import annotations
@@ -46,10 +47,17 @@ def ask_back(message: str, *, seed: int) -> Brief:
     return Brief(random.Random(f"{seed}:{message}").choice(_QUESTIONS))
 
 
-def write_brief(message: str, *, seed: int) -> Brief:
-    """A brief of about 350 to 700 words with the six headings that the message asks for, in its order."""
-    dice = random.Random(f"{seed}:{message}")
-    facts = read_facts(message)
+def write_brief(message: str, *, seed: int, opening: str = "") -> Brief:
+    """A brief of about 350 to 700 words with the six headings that the message asks for, in its order.
+
+    `opening` is the message that opened the thread, where this one continues it.
+    """
+    told = message
+    if opening:
+        # A reply that tells of no event, as to a question, changes nothing. Of a fact told twice the first is read.
+        told = f"{message}\n{opening}" if read_facts(message).events else opening
+    dice = random.Random(f"{seed}:{told}")
+    facts = read_facts(told)
     notes = industry_notes(facts.industry)
     event = next((EVENTS[name] for name in GRAVEST_FIRST if name in facts.events), OTHER_EVENT)
     plan = PLANS.get((facts.plan or "").lower(), OTHER_PLAN)
@@ -63,7 +71,8 @@ def write_brief(message: str, *, seed: int) -> Brief:
         _timing(facts, notes, event),
         _signals(dice, notes, event),
     )
-    sections = [f"## {title}\n\n{answer}" for title, answer in zip(read_headings(message), answers, strict=True)]
+    headings = read_headings(message, opening)
+    sections = [f"## {title}\n\n{answer}" for title, answer in zip(headings, answers, strict=True)]
     content = "\n\n".join([_summary(facts, event), *sections])
     return Brief(content, sources, validate(dice), consult(dice))
 

@@ -2,63 +2,83 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from collections.abc import Awaitable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar import metrics
-from churn_radar.errors import UpstreamError
-from churn_radar.research.answer import clean_sources, confidence, risk, unsupported_claims
-from churn_radar.research.brief import AttributesSource
+from churn_radar.errors import GiveUp, RecordUnavailable, UpstreamError
+from churn_radar.research.budget import Charge, Month, Spent, charges
 from churn_radar.research.mave import SERVICE, MaveAnswer
-from churn_radar.research.prompt import build_prompt
-from churn_radar.research.sections import parse_sections
+from churn_radar.research.prompt import build_follow_up, build_prompt
+from churn_radar.research.reuse import Opening, thread_is_lost
 from churn_radar.store.briefs import briefs_of_signal, insert_brief
-from churn_radar.store.customers import KnownCustomer, load_customer
+from churn_radar.store.credits import Entry, close_entry, open_entry
+from churn_radar.store.customers import load_customer
 from churn_radar.store.deliveries import plan_deliveries
+from churn_radar.store.openings import find_opening, give_thread_up
 from churn_radar.store.signals import Signal, advance, attach_brief, joined_signals, load_signal
 from churn_radar.store.tables import Status
 from churn_radar.triage.account import Account
 from churn_radar.work.engine import Done, Outcome, Step, Task
+from churn_radar.work.private import private_values
+from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor, fail, not_yet
 from churn_radar.work.triaged import Triaged
+from churn_radar.work.written import Case, Written, brief_values
 
 log = structlog.get_logger(__name__)
 
-# Attributes that name a person, however they are spelled. Their values never reach a prompt, wherever they turn up.
-PERSONAL = frozenset(
-    {
-        *("name", "fullname", "firstname", "lastname", "middlename", "givenname", "familyname", "surname"),
-        *("nickname", "displayname", "contactname", "username", "email", "emailaddress"),
-        *("phone", "phonenumber", "mobile", "mobilephone"),
-    }
-)
-# More than any balance; a count that no column holds must not cost the brief that it came with.
-_MOST_CREDITS = 10**9
-
 
 class Researcher(Protocol):
-    """Whoever can research a persona: the Mavera client."""
+    """Whoever can research a persona: the Mavera client. Both raise UpstreamError."""
 
     async def ask(self, message: str) -> MaveAnswer:
-        """The answer to a prompt; raises UpstreamError."""
+        """The answer to a prompt, in a new thread."""
         ...
+
+    async def follow_up(self, message: str, thread_id: str) -> MaveAnswer:
+        """The answer to a prompt that goes on in a thread; GiveUp when there is no such thread any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A signal taken for research: nobody else takes it, and the ledger has an open entry for it."""
+
+    case: Case
+    joined: tuple[Signal, ...]
+    entry: Entry
+    opening: Opening | None
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of the events, the signal's own first, each once."""
+        return list(dict.fromkeys(s.kind for s in (self.case.signal, *self.joined) if s.kind))
+
+    @property
+    def private(self) -> Collection[str]:
+        """What must not reach the prompt."""
+        return private_values(self.case.customer, (self.case.signal, *self.joined))
 
 
 @dataclass(frozen=True)
 class ResearchStep:
-    """Takes a waiting signal to briefed, and owes the brief to every sink."""
+    """Takes a waiting signal to briefed, and owes the brief to every sink.
+
+    `reuse` is how old the research may be that a brief builds on; with zero each is researched afresh.
+    """
 
     floor: Floor
     mave: Researcher
     sinks: Sequence[str]
     currency: str
+    spending: Spending
+    reuse: timedelta = timedelta()
 
     async def __call__(self, seq: int) -> Outcome:
         """Do the step for one signal; safe to repeat: a stored brief is not asked for again."""
@@ -66,92 +86,137 @@ class ResearchStep:
             signal = await load_signal(connection, seq)
         if signal is None or signal.status is not Status.WAITING:
             return Done()
+        try:
+            # Before the operator's hold: the one probe that it lets through must not be a signal that may not call.
+            if wait := await self.spending.put_off(signal, _account_of(signal)[1].mrr):
+                return wait
+        except RecordUnavailable:
+            raise  # no fault of the signal's: the engine tries again
+        except Exception as error:
+            return await fail(self.floor, signal, error, back_to=Status.WAITING)
         if wait := await not_yet(self.floor, signal, SERVICE):
             return wait
-        now = self.floor.now()
-        started = await self.floor.write(lambda connection: _start(connection, seq, now))
-        if started is None:
+        claim = await self.floor.write(lambda connection: self._claim(connection, seq))
+        if claim is None:
             return Done()
         try:
-            return await self._research(*started)
+            return await self._research(claim)
         except Exception as error:
-            return await fail(self.floor, started[0], error, back_to=Status.WAITING)
+            spent = _spent_in_vain(error)
+            await self.floor.write(lambda connection: close_entry(connection, claim.entry, spent))
+            return await fail(self.floor, claim.case.signal, error, back_to=Status.WAITING)
 
-    async def _research(self, signal: Signal, customer: KnownCustomer, joined: Sequence[Signal]) -> Outcome:
-        triaged = Triaged.model_validate(signal.triage)
-        account, persona = triaged.account, triaged.persona
-        if account is None or persona is None:
-            raise AssertionError("a waiting signal has been triaged")
-        prompt = build_prompt(
-            kinds=list(dict.fromkeys(s.kind for s in (signal, *joined) if s.kind)),
-            persona=persona,
-            account=account,
-            currency=self.currency,
-            private=private_values(customer, (signal, *joined)),
+    async def _claim(self, connection: AsyncConnection, seq: int) -> Claim | None:
+        """Claim a waiting signal; None when it is not waiting any more (someone else has it, or it is done)."""
+        now = self.floor.now()
+        signal = await load_signal(connection, seq)
+        if signal is None or signal.status is not Status.WAITING or signal.customer_seq is None:
+            return None
+        customer = await load_customer(connection, signal.customer_seq)
+        if customer is None:
+            return None
+        claimed = await advance(
+            connection,
+            seq,
+            expected=(Status.WAITING,),
+            to=Status.RESEARCHING,
+            now=now,
+            attempts=signal.attempts,
         )
-        began = self.floor.now()
-        try:
-            answer = await self.mave.ask(prompt)
-        except UpstreamError as error:
-            metrics.upstream(SERVICE, type(error).__name__, (self.floor.now() - began).total_seconds())
-            raise
-        metrics.upstream(SERVICE, "ok", (self.floor.now() - began).total_seconds())
+        if not claimed:
+            return None
+        triaged, account, persona = _account_of(signal)
+        case = Case(signal, customer, triaged, account, persona)
+        opening = await self._opening(connection, case, now)
+        entry = await open_entry(connection, seq, now=now, reused_brief_id=opening.brief_id if opening else None)
+        return Claim(case, tuple(await joined_signals(connection, seq)), entry, opening)
+
+    async def _opening(self, connection: AsyncConnection, case: Case, now: datetime) -> Opening | None:
+        # Whoever has a signal researched anew wants news, not a second helping.
+        if not self.reuse or case.signal.kind is None or await briefs_of_signal(connection, case.signal.seq):
+            return None
+        return await find_opening(
+            connection,
+            persona=case.persona,
+            kind=case.signal.kind,
+            plan=case.account.plan,
+            since=now - self.reuse,
+            now=now,
+        )
+
+    async def _research(self, claim: Claim) -> Outcome:
+        signal, began = claim.case.signal, self.floor.now()
+        written = await self._ask(claim)
         self.floor.troubles.clear(SERVICE)
-        deliveries = await self.floor.write(
-            lambda connection: self._keep(connection, signal, customer, triaged, account, persona, prompt, answer)
-        )
+        deliveries, told = await self.floor.write(lambda connection: self._keep(connection, claim, written))
+        if told is not None:
+            self.spending.tell(*told)
         metrics.signal(Status.BRIEFED.value)
-        metrics.credits_spent(answer.credits_used)
+        metrics.credits_spent(written.answer.credits_used)
         log.info(
             "signal.briefed",
             signal_id=signal.signal_id,
             event_id=signal.event_id,
             kind=signal.kind,
-            credits=answer.credits_used,
+            credits=written.answer.credits_used,
             seconds=round((self.floor.now() - began).total_seconds(), 1),
         )
         await self.floor.enqueue([Task(Step.DELIVER, delivery, signal.priority) for delivery in deliveries])
         return Done()
 
+    async def _ask(self, claim: Claim) -> Written:
+        """Have the research done, in the thread of an earlier brief where there is one, else afresh."""
+        account, lost, unanswered = claim.case.account, 0, 0
+        if claim.opening is not None:
+            prompt = build_follow_up(kinds=claim.kinds, account=account, currency=self.currency, private=claim.private)
+            try:
+                answer = await self._timed(self.mave.follow_up(prompt, claim.opening.thread_id))
+                return Written(prompt, answer, claim.opening)
+            except GiveUp as error:
+                if not thread_is_lost(error):
+                    raise
+                lost, unanswered = error.credits_lost, error.unanswered
+                await self._give_thread_up(claim.opening, error)
+        prompt = build_prompt(
+            kinds=claim.kinds,
+            persona=claim.case.persona,
+            account=account,
+            currency=self.currency,
+            private=claim.private,
+        )
+        try:
+            answer = await self._timed(self.mave.ask(prompt))
+        except UpstreamError as error:
+            error.credits_lost += lost
+            error.unanswered += unanswered
+            raise
+        return Written(
+            prompt,
+            replace(answer, credits_lost=answer.credits_lost + lost, unanswered=answer.unanswered + unanswered),
+        )
+
+    async def _timed(self, asking: Awaitable[MaveAnswer]) -> MaveAnswer:
+        began = self.floor.now()
+        try:
+            answer = await asking
+        except UpstreamError as error:
+            metrics.upstream(SERVICE, type(error).__name__, (self.floor.now() - began).total_seconds())
+            raise
+        metrics.upstream(SERVICE, "ok", (self.floor.now() - began).total_seconds())
+        return answer
+
+    async def _give_thread_up(self, opening: Opening, error: GiveUp) -> None:
+        await self.floor.write(lambda connection: give_thread_up(connection, opening, self.floor.now()))
+        log.info("research.thread_lost", brief_id=opening.brief_id, cause=str(error))
+
     async def _keep(
-        self,
-        connection: AsyncConnection,
-        signal: Signal,
-        customer: KnownCustomer,
-        triaged: Triaged,
-        account: Account,
-        persona: str,
-        prompt: str,
-        answer: MaveAnswer,
-    ) -> list[int]:
-        """Brief, states and owed deliveries in one transaction: either all of it is there after a crash, or none."""
-        now = self.floor.now()
+        self, connection: AsyncConnection, claim: Claim, written: Written
+    ) -> tuple[list[int], tuple[Month, Spent] | None]:
+        """Brief, states, what it cost and owed deliveries in one transaction: after a crash all is there, or none."""
+        now, signal = self.floor.now(), claim.case.signal
         earlier = await briefs_of_signal(connection, signal.seq)
-        ref = customer.profile.ref
         brief_seq = await insert_brief(
-            connection,
-            {
-                "brief_id": _brief_id(signal.signal_id, earlier),
-                "signal_seq": signal.seq,
-                "customer_seq": customer.seq,
-                "customer_id": ref.preferred[1],
-                # Where the App API does not tell them, the event's own names are better than none.
-                "cio_id": ref.cio_id or signal.customer.cio_id,
-                "email": ref.email or signal.customer.email,
-                "event_type": signal.kind,
-                "persona_type": persona,
-                "plan": account.plan,
-                "mrr": float(account.mrr),
-                "currency": self.currency,
-                "account": {**asdict(account), "mrr": str(account.mrr)},
-                "prompt": prompt,
-                "attributes_source": triaged.attributes_source,
-                "attributes_seen_at": triaged.attributes_seen_at,
-                "notes": _notes(account, triaged, answer),
-                "signal_received_at": signal.received_at,
-                "created_at": now,
-                **_answer_values(answer),
-            },
+            connection, brief_values(claim.case, written, currency=self.currency, earlier=earlier, now=now)
         )
         await advance(
             connection,
@@ -162,72 +227,27 @@ class ResearchStep:
             brief_seq=brief_seq,
         )
         await attach_brief(connection, signal.seq, brief_seq)
-        return await plan_deliveries(connection, brief_seq, self.sinks, now)
-
-
-async def _start(
-    connection: AsyncConnection, seq: int, now: datetime
-) -> tuple[Signal, KnownCustomer, list[Signal]] | None:
-    """Claim a waiting signal; None when it is not waiting any more (someone else has it, or it is done)."""
-    signal = await load_signal(connection, seq)
-    if signal is None or signal.status is not Status.WAITING or signal.customer_seq is None:
-        return None
-    customer = await load_customer(connection, signal.customer_seq)
-    if customer is None:
-        return None
-    claimed = await advance(
-        connection,
-        seq,
-        expected=(Status.WAITING,),
-        to=Status.RESEARCHING,
-        now=now,
-        attempts=signal.attempts,
-    )
-    if not claimed:
-        return None
-    return signal, customer, await joined_signals(connection, seq)
-
-
-def private_values(customer: KnownCustomer, signals: Sequence[Signal]) -> Collection[str]:
-    """Everything that names the person: identifiers of the customer and of each event, and personal attributes."""
-    refs = [customer.profile.ref, *(signal.customer for signal in signals)]
-    values = [value for ref in refs for value in (ref.id, ref.cio_id, ref.email)]
-    attributes: Mapping[str, object] = customer.profile.attributes
-    for name, value in attributes.items():
-        if re.sub(r"[^a-z]", "", name.lower()) in PERSONAL and isinstance(value, str | int):
-            values.append(str(value))
-    return {value.strip() for value in values if value and value.strip()}
-
-
-def _answer_values(answer: MaveAnswer) -> dict[str, Any]:
-    return {
-        "research_brief": answer.content,
-        "sections": parse_sections(answer.content).as_dict(),
-        "sources": clean_sources(answer.sources),
-        "confidence": confidence(answer.validation.get("confidence_score")),
-        "hallucination_risk": risk(answer.validation.get("hallucination_risk")),
-        "unsupported_claims": unsupported_claims(answer.validation.get("unsupported_claims")),
-        "credits_used": min(answer.credits_used, _MOST_CREDITS),
-        "mave_thread_id": answer.thread_id,
-        "mave_message_id": answer.message_id,
-        "clarified": answer.clarified,
-        "extra": dict(answer.extra),
-    }
-
-
-def _notes(account: Account, triaged: Triaged, answer: MaveAnswer) -> list[str]:
-    """What a reader of the brief should know before relying on it."""
-    notes = list(account.notes)
-    if triaged.attributes_source is AttributesSource.CACHED and triaged.attributes_seen_at:
-        notes.append(
-            "Customer.io could not show this customer now; the attributes are those last seen on "
-            f"{triaged.attributes_seen_at:%Y-%m-%d %H:%M} UTC"
+        spent = charges(
+            brief=written.answer.credits_used,
+            lost=written.answer.credits_lost,
+            unanswered=written.answer.unanswered,
         )
-    if answer.clarified:
-        notes.append("Mave asked for details first and was told to proceed on stated assumptions")
-    return notes
+        entry = claim.entry if written.opening else replace(claim.entry, reused_brief_id=None)
+        await close_entry(connection, entry, spent, brief_seq=brief_seq)
+        owed = await plan_deliveries(connection, brief_seq, self.sinks, now)
+        return owed, await self.spending.sums(connection)
 
 
-def _brief_id(signal_id: str, earlier: int) -> str:
-    """The same brief of the same signal has the same id, however often a crash makes us write it."""
-    return f"brf_{hashlib.sha256(f'{signal_id}:{earlier}'.encode()).hexdigest()[:32]}"
+def _account_of(signal: Signal) -> tuple[Triaged, Account, str]:
+    """What triage found out about a waiting signal."""
+    triaged = Triaged.model_validate(signal.triage)
+    if triaged.account is None or triaged.persona is None:
+        raise AssertionError("a waiting signal has been triaged")
+    return triaged, triaged.account, triaged.persona
+
+
+def _spent_in_vain(error: Exception) -> Sequence[Charge]:
+    """What an attempt without a brief has cost; after a fault of ours nobody knows whether Mave was asked."""
+    if isinstance(error, UpstreamError):
+        return charges(brief=None, lost=error.credits_lost, unanswered=error.unanswered)
+    return charges(brief=None, lost=0, unanswered=1)

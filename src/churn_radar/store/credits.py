@@ -1,0 +1,158 @@
+"""The ledger: what Mave has cost, entry by entry, so that a month's sum holds through crashes and for every replica.
+
+An entry is opened as `under_way`, with an estimate, in the transaction that takes a signal for research, and closed
+with what its attempt has cost in the one that keeps the brief. A crash in between leaves the estimate standing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import and_, case, delete, func, insert, or_, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from churn_radar.research.budget import (
+    LONGEST_CALL,
+    UNTOLD_CREDITS,
+    WAITS_FOR_BUDGET,
+    Charge,
+    CreditsFor,
+    Month,
+    Spent,
+)
+from churn_radar.store.tables import WAITING, credits, signal_history, signals
+
+REPLAYED = "replayed"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An open entry of the ledger: its row, and what its charges will be noted under."""
+
+    seq: int
+    signal_seq: int
+    spent_at: datetime
+    reused_brief_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A signal that waits for the budget, and the MRR that triage found (0 when it cannot be read)."""
+
+    seq: int
+    mrr: Decimal
+
+
+async def open_entry(
+    connection: AsyncConnection, signal_seq: int, *, now: datetime, reused_brief_id: str | None = None
+) -> Entry:
+    """Note that a call for a signal is about to be made; with `reused_brief_id`, in the thread of that brief."""
+    row = await connection.execute(
+        insert(credits)
+        .values(
+            spent_at=now,
+            amount=UNTOLD_CREDITS,
+            purpose=CreditsFor.UNDER_WAY,
+            signal_seq=signal_seq,
+            reused_brief_id=reused_brief_id,
+        )
+        .returning(credits.c.seq)
+    )
+    return Entry(int(row.scalar_one()), signal_seq, now, reused_brief_id)
+
+
+async def close_entry(
+    connection: AsyncConnection, entry: Entry, charges: Sequence[Charge], *, brief_seq: int | None = None
+) -> None:
+    """Put what an attempt has cost in the place of its open entry: nothing, or one entry for each charge."""
+    await connection.execute(delete(credits).where(credits.c.seq == entry.seq))
+    for charge in charges:
+        of_brief = charge.purpose is CreditsFor.BRIEF
+        await connection.execute(
+            insert(credits).values(
+                spent_at=entry.spent_at,
+                amount=charge.credits,
+                purpose=charge.purpose,
+                signal_seq=entry.signal_seq,
+                brief_seq=brief_seq if of_brief else None,
+                reused_brief_id=entry.reused_brief_id if of_brief else None,
+            )
+        )
+
+
+async def spent_in(connection: AsyncConnection, month: Month, *, now: datetime) -> Spent:
+    """The sums of a month.
+
+    An entry that has been open for longer than any call takes was left behind by a crash: its estimate counts as spent.
+    """
+    open_since = now - LONGEST_CALL
+    under_way = and_(credits.c.purpose == CreditsFor.UNDER_WAY, credits.c.spent_at > open_since)
+    estimated = or_(
+        credits.c.purpose == CreditsFor.UNANSWERED,
+        and_(credits.c.purpose == CreditsFor.UNDER_WAY, credits.c.spent_at <= open_since),
+    )
+
+    row = (
+        await connection.execute(
+            select(
+                func.sum(case((under_way, 0), else_=credits.c.amount)),
+                func.sum(case((estimated, credits.c.amount), else_=0)),
+                func.sum(case((under_way, credits.c.amount), else_=0)),
+            ).where(credits.c.spent_at >= month.start, credits.c.spent_at < month.end)
+        )
+    ).one()
+    return Spent(*(int(total or 0) for total in row))
+
+
+async def operator_decided(connection: AsyncConnection, signal_seq: int) -> bool:
+    """Whether somebody replayed a signal that was waiting for the budget: they have decided to spend on it.
+
+    Told by the signal's story, so that it holds through retries and restarts.
+    """
+    told = await connection.execute(
+        select(signal_history.c.reason).where(signal_history.c.signal_seq == signal_seq).order_by(signal_history.c.seq)
+    )
+    waited = False
+    for (reason,) in told:
+        if waited and reason == REPLAYED:
+            return True
+        waited = waited or (reason or "").startswith(WAITS_FOR_BUDGET)
+    return False
+
+
+async def waiting_for_budget(connection: AsyncConnection, *, after: int, limit: int) -> tuple[list[Waiter], int | None]:
+    """A page of the signals that wait for the budget, in the order of their arrival.
+
+    Looks at `limit` signals that were put off for whatever reason, from row `after` on; returns the row to go on after,
+    None at the end.
+    """
+    page = (
+        await connection.execute(
+            select(signals.c.seq, signals.c.reason, signals.c.triage)
+            .where(text(WAITING), signals.c.due_at.is_not(None), signals.c.seq > after)
+            .order_by(signals.c.seq)
+            .limit(limit)
+        )
+    ).all()
+    found = [Waiter(seq, _mrr(triage)) for seq, reason, triage in page if (reason or "").startswith(WAITS_FOR_BUDGET)]
+    return found, page[-1][0] if len(page) == limit else None
+
+
+async def let_go(connection: AsyncConnection, seqs: Sequence[int], *, now: datetime) -> None:
+    """Make signals that wait for the budget due at once, those that still do."""
+    await connection.execute(
+        update(signals)
+        .where(signals.c.seq.in_(seqs), text(WAITING), signals.c.reason.startswith(WAITS_FOR_BUDGET))
+        .values(due_at=None, reason=None, updated_at=now)
+    )
+
+
+def _mrr(triage: object) -> Decimal:
+    match triage:
+        case {"account": {"mrr": str(mrr)}}:
+            return Decimal(mrr)
+        case _:
+            return Decimal(0)

@@ -5,21 +5,21 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage or settings. Errors are one line eac
 
 from __future__ import annotations
 
-import asyncio
 import os
+import re
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from churn_radar import __version__, logs
+from churn_radar import __version__, cli_quarantine
+from churn_radar.cli_tools import fail, moment, out, read_settings, run, tool_settings
 from churn_radar.errors import ChurnRadarError, SettingsError
-from churn_radar.settings import Environment, Settings, load_settings, unknown_variables, variables_in_force
 
 app = typer.Typer(
     name="churn-radar",
@@ -29,40 +29,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False, soft_wrap=True)
-
-
-def _fail(code: int, *lines: str) -> NoReturn:
-    for line in lines:
-        sys.stderr.write(f"churn-radar: {line}\n")
-    raise SystemExit(code)
-
-
-def _settings(**overrides: Any) -> Settings:
-    for line in unknown_variables(variables_in_force()):
-        sys.stderr.write(f"churn-radar: warning: {line}\n")
-    settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
-    logs.configure(settings)
-    return settings
-
-
-def _tool_settings() -> Settings:
-    """Settings for commands that need no upstream service: production's demands are set aside."""
-    return _settings(environment=Environment.DEVELOPMENT, log_level="error")
-
-
-def _run(work: Coroutine[Any, Any, Any], *, fast_loop: bool = False) -> Any:
-    """Run to the end; with `fast_loop` on uvloop where it is installed."""
-    factory = None
-    if fast_loop:
-        try:
-            import uvloop
-
-            factory = uvloop.new_event_loop
-        except ImportError:
-            pass  # the standard loop does the same work, more slowly
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(work)
+app.add_typer(cli_quarantine.app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -98,10 +65,10 @@ def serve(
 
     Example: `CHURN_RADAR_ENVIRONMENT=development churn-radar serve`
     """
-    from churn_radar.serving import serve as run
+    from churn_radar.serving import serve as serve_all
 
-    settings = _settings(host=host, port=port)
-    _run(run(settings, with_worker=not no_worker), fast_loop=True)
+    settings = read_settings(host=host, port=port)
+    run(serve_all(settings, with_worker=not no_worker), fast_loop=True)
 
 
 @app.command()
@@ -120,8 +87,8 @@ def demo(
     from churn_radar.demo.stage import in_terminal, play
 
     stay = in_terminal() and not once and os.environ.get("ONCE", "") in ("", "0")
-    if not _run(play(stay=stay)):
-        _fail(1, "the demo did not come out as its story says; see above")
+    if not run(play(stay=stay)):
+        fail(1, "the demo did not come out as its story says; see above")
 
 
 @app.command()
@@ -151,7 +118,7 @@ def send(
     kinds = [kind for wanted in sample or [] for kind in (SAMPLES if wanted == "all" else (wanted,))]
     if not files and not kinds:
         raise typer.BadParameter(f"name event files, or --sample with one of: {', '.join(SAMPLES)}, all")
-    settings = _tool_settings()
+    settings = tool_settings()
     secrets = settings.cio_webhook_secret
 
     def batch() -> Iterator[sending.Letter]:
@@ -168,14 +135,35 @@ def send(
         tell=lambda reply: out.print(f"{reply.label}: {reply.status} {reply.said}", markup=False),
     )
     if not all_well:
-        _fail(1, "the door did not take every event; see above")
+        fail(1, "the door did not take every event; see above")
+
+
+class Upstream(StrEnum):
+    """What a dead letter can have died of."""
+
+    CUSTOMERIO = "customerio"
+    MAVERA = "mavera"
 
 
 @app.command()
 def replay(
     event_ids: Annotated[list[str] | None, typer.Argument(help="Customer.io's event ids, or ours.")] = None,
-    dead: Annotated[bool, typer.Option("--dead", help="Every dead letter.")] = False,
-    quarantined: Annotated[bool, typer.Option("--quarantined", help="Every quarantined body.")] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="Every dead letter, or those that fit the options.")] = False,
+    quarantined: Annotated[
+        bool, typer.Option("--quarantined", help="Every quarantined body, or those that fit the options.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Only where the reason holds this text.")] = None,
+    failed_service: Annotated[
+        Upstream | None, typer.Option(help="Only dead letters that died of this service.")
+    ] = None,
+    failed_status: Annotated[
+        str | None, typer.Option(help="Only dead letters whose service answered this last: 503, 5xx or none.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only what was received since: 2h, 7d, or 2026-11-24T10:00 (UTC).")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Only what was received before; likewise.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; only say what would be done.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Research anew even where a brief is there.")] = False,
     url: Annotated[str | None, typer.Option(help="Where the service runs; else the port of the settings.")] = None,
 ) -> None:
@@ -184,25 +172,54 @@ def replay(
     Works beside a running service (through its API) and without one (the work starts when the service does).
     Replaying twice does what replaying once does.
 
-    Examples: `churn-radar replay --dead`, `churn-radar replay 01E4C4CT6YDC7Y5M7FE1GWWPQJ`
+    Examples: `churn-radar replay --dead --failed-service mavera --failed-status 5xx --since 2h --dry-run`,
+    `churn-radar replay 01E4C4CT6YDC7Y5M7FE1GWWPQJ`
     """
     from churn_radar import replaying
+    from churn_radar.reaching import reach
     from churn_radar.store.tables import Status
+    from churn_radar.work.selection import STATUS_PATTERN
 
+    if failed_status is not None and not re.fullmatch(STATUS_PATTERN, failed_status):
+        raise typer.BadParameter("--failed-status takes a status like 503, a class like 5xx, or none")
     statuses = [s for s, wanted in ((Status.DEAD, dead), (Status.QUARANTINED, quarantined)) if wanted]
-    if not event_ids and not statuses:
+    now = datetime.now(UTC)
+    conditions = {
+        "reason": reason,
+        "failed_service": failed_service,
+        "failed_status": failed_status,
+        "since": moment("--since", since, now),
+        "until": moment("--until", until, now),
+    }
+    if not statuses and (not event_ids or any(conditions.values())):
         raise typer.BadParameter("name event ids, or use --dead or --quarantined")
-    settings = _tool_settings()
-    done = _run(
-        replaying.replay(
-            settings, event_ids or [], statuses, force=force, url=url or f"http://127.0.0.1:{settings.port}"
-        )
-    )
-    for line in done["replayed"]:
-        out.print(f"{line['event_id']}: {line['status']} ({line['effect']})", markup=False)
-    out.print(f"{len(done['replayed'])} replayed")
-    if done["unknown"]:
-        _fail(1, *(f"nothing is known of the event {event_id!r}" for event_id in done["unknown"]))
+    settings = tool_settings()
+
+    def progress(replayed: int) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{replayed} signals so far\033[K\r")
+            sys.stderr.flush()
+
+    async def work() -> replaying.Total:
+        async with reach(settings, url or f"http://127.0.0.1:{settings.port}") as api:
+            return await replaying.replay(
+                api,
+                event_ids or [],
+                statuses,
+                conditions=conditions,
+                force=force,
+                dry_run=dry_run,
+                tell=lambda line: out.print(f"{line['event_id']}: {line['status']} ({line['effect']})", markup=False),
+                progress=progress,
+            )
+
+    done = run(work())
+    for (status, effect, help_), count in done.counts.most_common():
+        why = f"; why they died, and what to do first: {help_}" if help_ and dry_run else ""
+        out.print(f"{count} x {status} ({effect}){why}", markup=False)
+    out.print(f"{done.replayed} {'would be ' if dry_run else ''}replayed")
+    if done.unknown:
+        fail(1, *(f"nothing is known of the event {event_id!r}" for event_id in done.unknown))
 
 
 @app.command()
@@ -216,7 +233,7 @@ def migrate(
     from churn_radar.store import schema
     from churn_radar.store.record import lock_record
 
-    settings = _tool_settings()
+    settings = tool_settings()
     path = schema.sqlite_path(settings.database_url)
     if check:
         state = schema.inspect_record(path)
@@ -254,10 +271,10 @@ def simulate(
 
     Example: `churn-radar simulate --mavera-fault status:429x3`
     """
-    from churn_radar.simulating import simulate as run
+    from churn_radar.simulating import simulate as stand_in
 
-    _run(
-        run(
+    run(
+        stand_in(
             customerio_port=customerio_port,
             mavera_port=mavera_port,
             time_scale=time_scale,
@@ -305,14 +322,14 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except SettingsError as error:
-        _fail(2, *error.problems)
+        fail(2, *error.problems)
     except ChurnRadarError as error:
-        _fail(1, str(error))
+        fail(1, str(error))
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "churn-radar"
         message = error.format_message() if hasattr(error, "format_message") else str(error)
-        _fail(2, f"{' '.join(message.split()).rstrip('.')}; see `{command} --help`")
+        fail(2, f"{' '.join(message.split()).rstrip('.')}; see `{command} --help`")
     except (typer.Abort, KeyboardInterrupt):
         raise SystemExit(130) from None
     except BrokenPipeError:

@@ -1,11 +1,11 @@
-"""What became of each signal, and starting its work again."""
+"""What became of each signal."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,15 +23,13 @@ from churn_radar.store.signals import (
     list_signals,
     load_signal,
     quarantined_body,
-    signals_with_status,
 )
 from churn_radar.store.tables import Status
-from churn_radar.work.replay import Replayed
+from churn_radar.work.remedy import link
 from churn_radar.work.triaged import Triaged
 
 router = APIRouter(tags=["signals"], dependencies=[Depends(require_key)], route_class=KeyedRoute)
 
-MOST_REPLAYS = 1000
 UNKNOWN = "nothing is known of this event"
 
 
@@ -71,6 +69,13 @@ class SignalSummary(BaseModel):
         "dead, quarantined."
     )
     reason: str | None = Field(description="Why it stands there, where that needs saying.")
+    failed_service: str | None = Field(
+        None, description="Of a dead letter: the service it died of, customerio or mavera; null: a fault of ours."
+    )
+    failed_status: int | None = Field(
+        None, description="Of a dead letter: the HTTP status that this service answered last; null: no answer came."
+    )
+    help: str | None = Field(None, description="Of a dead letter: where to read what to do about it.")
     attempts: int = Field(description="Failed attempts of the step under way.")
     next_attempt_at: datetime | None
     persona_type: str | None
@@ -103,31 +108,7 @@ class SignalPage(BaseModel):
     cursor: str | None = Field(description="Pass it on to read further; null at the end.")
 
 
-class ReplayAnswer(BaseModel):
-    """What a replay leads to."""
-
-    id: str
-    event_id: str
-    status: Status = Field(description="Where the signal stands now.")
-    effect: str = Field(description="What the replay does, in words.")
-
-
-class ReplayRequest(BaseModel):
-    """Which signals to replay: by their ids, or all of one status."""
-
-    event_ids: list[str] = Field(default_factory=list, max_length=MOST_REPLAYS)
-    status: Status | None = Field(None, description="dead, quarantined or skipped: all of them.")
-    force: bool = False
-
-
-class ReplayAnswers(BaseModel):
-    """What a replay of several leads to."""
-
-    replayed: list[ReplayAnswer]
-    unknown: list[str] = Field(description="Ids of which nothing is known.")
-
-
-async def _summaries(connection: AsyncConnection, signals: list[Signal]) -> list[SignalSummary]:
+async def _summaries(connection: AsyncConnection, signals: list[Signal], request: Request) -> list[SignalSummary]:
     briefs = await public_ids(connection, [s.brief_seq for s in signals if s.brief_seq])
     summaries = []
     for signal in signals:
@@ -145,6 +126,9 @@ async def _summaries(connection: AsyncConnection, signals: list[Signal]) -> list
                 email=signal.customer.email,
                 status=signal.status,
                 reason=signal.reason,
+                failed_service=signal.failed_service,
+                failed_status=signal.failed_status,
+                help=help_of(signal, request),
                 attempts=signal.attempts,
                 next_attempt_at=signal.due_at,
                 persona_type=triaged.persona,
@@ -162,9 +146,17 @@ async def _summaries(connection: AsyncConnection, signals: list[Signal]) -> list
     return summaries
 
 
-def _record(request: Request) -> Record:
+def record_of(request: Request) -> Record:
+    """The record of the service that answers."""
     record: Record = request.app.state.service.record
     return record
+
+
+def help_of(signal: Signal, request: Request) -> str | None:
+    """Of a dead letter: where to read what to do about it."""
+    if signal.status is not Status.DEAD:
+        return None
+    return link(request.app.state.service.settings.help_url, signal.failed_service, signal.failed_status)
 
 
 EventId = Annotated[
@@ -183,9 +175,9 @@ async def read_signals(
 
     Newest first; those that are `waiting` come in the order in which they will be researched, dearest first.
     """
-    async with _record(request).read() as connection:
+    async with record_of(request).read() as connection:
         found = await list_signals(connection, status=status, after=read_cursor(cursor), limit=limit + 1)
-        items = await _summaries(connection, found[:limit])
+        items = await _summaries(connection, found[:limit], request)
     return SignalPage(items=items, cursor=cursor_of(found[limit - 1].seq) if len(found) > limit else None)
 
 
@@ -196,11 +188,11 @@ async def read_signals(
 )
 async def read_signal(request: Request, event_id: EventId) -> SignalDetail:
     """One signal with its facts, its history and the deliveries of its brief."""
-    async with _record(request).read() as connection:
+    async with record_of(request).read() as connection:
         signal = await find_signal(connection, event_id)
         if signal is None:
             raise HTTPException(404, UNKNOWN)
-        [summary] = await _summaries(connection, [signal])
+        [summary] = await _summaries(connection, [signal], request)
         steps = await history(connection, signal)
         deliveries = await deliveries_of(connection, signal.brief_seq) if signal.brief_seq else []
         quarantined = signal.status is Status.QUARANTINED
@@ -222,57 +214,3 @@ async def read_signal(request: Request, event_id: EventId) -> SignalDetail:
             for d in deliveries
         ],
     )
-
-
-def _answer(signal: Signal, replayed: Replayed) -> ReplayAnswer:
-    return ReplayAnswer(id=signal.signal_id, event_id=signal.public_id, status=replayed.status, effect=replayed.effect)
-
-
-@router.post(
-    "/signals/replay",
-    status_code=202,
-    summary="Start the work on several signals again",
-    responses=documented(401, 413, 422, 503),
-)
-async def replay_signals(request: Request, wanted: Annotated[ReplayRequest, Body()]) -> ReplayAnswers:
-    """Replay signals by their ids (at most 1,000 a call), or all of one status."""
-    service = request.app.state.service
-    found: list[Signal] = []
-    unknown: list[str] = []
-    async with _record(request).read() as connection:
-        for event_id in wanted.event_ids:
-            signal = await find_signal(connection, event_id)
-            if signal is None:
-                unknown.append(event_id)
-            else:
-                found.append(signal)
-    answers = [_answer(signal, await service.replay(signal, force=wanted.force)) for signal in found]
-    after = 0
-    while wanted.status is not None:
-        async with _record(request).read() as connection:
-            page = await signals_with_status(connection, wanted.status, after=after, limit=MOST_REPLAYS)
-        if not page:
-            break
-        # Some stay as they are (a body that is still not understood): on from the last one, not from the first.
-        after = page[-1].seq
-        answers += [_answer(signal, await service.replay(signal, force=wanted.force)) for signal in page]
-    return ReplayAnswers(replayed=answers, unknown=unknown)
-
-
-@router.post(
-    "/signals/{event_id:path}/replay",
-    status_code=202,
-    summary="Start the work on a signal again",
-    responses=documented(401, 404, 422, 503, not_found=UNKNOWN),
-)
-async def replay_signal(
-    request: Request,
-    event_id: EventId,
-    force: Annotated[bool, Query(description="Research anew even where a brief is there already.")] = False,
-) -> ReplayAnswer:
-    """Take a dead letter, a skipped or a quarantined signal up again. Replaying twice does what once does."""
-    async with _record(request).read() as connection:
-        signal = await find_signal(connection, event_id)
-    if signal is None:
-        raise HTTPException(404, UNKNOWN)
-    return _answer(signal, await request.app.state.service.replay(signal, force=force))

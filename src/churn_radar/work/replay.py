@@ -15,9 +15,10 @@ With `force` the cool-down is set aside too, wherever triage is still to come.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import structlog
 from sqlalchemy import select, update
@@ -28,11 +29,16 @@ from churn_radar.intake.events import ChurnEvent, may_be_signal, to_arrival, und
 from churn_radar.intake.payload import decode, read_event, read_name
 from churn_radar.store.arrivals import arrival_values
 from churn_radar.store.deliveries import revive_deliveries
+from churn_radar.store.quarantine import forget_body
+from churn_radar.store.record import Record
 from churn_radar.store.signals import Signal, advance, load_signal, quarantined_body
 from churn_radar.store.tables import Status, signals
 from churn_radar.work.engine import Step, Task
 
 log = structlog.get_logger(__name__)
+
+_ALIVE: dict[str, Any] = {"failed_service": None, "failed_status": None}
+NOT_KEPT = "its body is no longer kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,52 @@ class Replayed:
     status: Status
     effect: str
     tasks: tuple[Task, ...] = ()
+
+
+# In one transaction; between two of them the door commits. Bodies are parsed inside of it, so fewer of those.
+AT_ONCE, BODIES_AT_ONCE = 50, 10
+
+
+class _OnlyLooked(Exception):
+    """No failure: takes a rehearsal back before it is committed."""
+
+    def __init__(self, replayed: list[Replayed]) -> None:
+        super().__init__()
+        self.replayed = replayed
+
+
+async def replay_all(
+    record: Record,
+    chosen: Sequence[Signal],
+    *,
+    alert_events: Collection[str],
+    now: datetime,
+    force: bool = False,
+    dry_run: bool = False,
+) -> list[Replayed]:
+    """Replay several signals; returns what each replay did, in order. The caller starts the tasks.
+
+    With `dry_run` the very same is done and taken back before it is committed, so what is told is what would be done.
+    Raises RecordUnavailable; what was committed before that is replayed.
+    """
+    done: list[Replayed] = []
+    size = BODIES_AT_ONCE if any(signal.kind is None for signal in chosen) else AT_ONCE
+    for start in range(0, len(chosen), size):
+
+        async def piece(connection: AsyncConnection, start: int = start) -> list[Replayed]:
+            replayed = [
+                await replay(connection, signal, alert_events=alert_events, now=now, force=force)
+                for signal in chosen[start : start + size]
+            ]
+            if dry_run:
+                raise _OnlyLooked(replayed)
+            return replayed
+
+        try:
+            done += await record.write(piece)
+        except _OnlyLooked as rehearsal:
+            done += rehearsal.replayed
+    return done
 
 
 async def replay(
@@ -131,12 +183,15 @@ async def _triage(connection: AsyncConnection, signal: Signal, now: datetime, *,
         forced=forced,
         joined_to=None,
         brief_seq=None,
+        **_ALIVE,
     )
     return Replayed(Status.RECEIVED, "triage starts again", (Task(Step.TRIAGE, signal.seq),))
 
 
 async def _research(connection: AsyncConnection, signal: Signal, now: datetime) -> Replayed:
-    await advance(connection, signal.seq, expected=(signal.status,), to=Status.WAITING, now=now, reason="replayed")
+    await advance(
+        connection, signal.seq, expected=(signal.status,), to=Status.WAITING, now=now, reason="replayed", **_ALIVE
+    )
     return Replayed(Status.WAITING, "research starts again", (Task(Step.RESEARCH, signal.seq, signal.priority),))
 
 
@@ -144,9 +199,10 @@ async def _read_again(
     connection: AsyncConnection, signal: Signal, alert_events: Collection[str], now: datetime
 ) -> Replayed:
     body = await quarantined_body(connection, signal.seq)
+    if body is None:
+        # Dropped or exported: its reason says so, and where to.
+        return Replayed(signal.status, f"{NOT_KEPT}: {signal.reason}" if signal.reason else NOT_KEPT)
     try:
-        if body is None:
-            raise NotUnderstood("its body is no longer kept")
         event = _understand(body, alert_events)
     except NotUnderstood as error:
         return await _still_not_understood(connection, signal, error.reason, now)
@@ -159,9 +215,8 @@ async def _read_again(
     known = (await connection.execute(select(signals.c.seq).where(signals.c.event_key == event.key))).first()
     if known:
         return await _set_aside(connection, signal, "read again: a duplicate of a signal that is already here", now)
-    arrival = replace(
-        to_arrival(event, received_at=signal.received_at, source=signal.source), signal_id=signal.signal_id
-    )
+    understood = to_arrival(event, received_at=signal.received_at, source=signal.source)
+    arrival = understood._replace(signal_id=signal.signal_id)
     values = arrival_values(arrival)
     for column in ("status", "reason", "updated_at"):
         values.pop(column)
@@ -174,6 +229,7 @@ async def _read_again(
         reason="read again and understood",
         **values,
     )
+    await forget_body(connection, signal.seq)
     return Replayed(Status.RECEIVED, "understood now; triage starts", (Task(Step.TRIAGE, signal.seq),))
 
 

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from churn_radar.errors import GiveUp, OperatorMustAct, RetryLater
 
+# Where nobody keeps count of the trouble: a sink's refusal. `churn_radar.work.troubles` has the upstreams' intervals.
 OPERATOR_DELAY = timedelta(minutes=5)
 
 
@@ -43,13 +44,15 @@ def decide(
     attempts: int,
     delays: Sequence[timedelta],
     jitter: Callable[[timedelta], timedelta] = jittered,
+    operator_delay: timedelta = OPERATOR_DELAY,
 ) -> TryAgain | Bury:
     """What to do after a failure, when `attempts` were already counted before it.
 
-    An operator's mistake (a wrong key, spent credits) costs no attempt: no signal dies of it.
+    An operator's mistake (a wrong key, spent credits) costs no attempt: no signal dies of it. It is tried again
+    after `operator_delay`.
     """
     if isinstance(error, OperatorMustAct):
-        return TryAgain(jitter(OPERATOR_DELAY), attempts)
+        return TryAgain(operator_delay, attempts)
     if isinstance(error, GiveUp) or attempts >= len(delays):
         return Bury(attempts + 1)
     delay = jitter(delays[attempts])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -18,11 +18,14 @@ from churn_radar.store.signals import Signal, advance, explain_to_joined
 from churn_radar.store.tables import Status
 from churn_radar.store.thread import T, Work
 from churn_radar.work.engine import Again, Done, Outcome, Task
-from churn_radar.work.retry import OPERATOR_DELAY, TryAgain, decide
+from churn_radar.work.remedy import link
+from churn_radar.work.retry import OPERATOR_DELAY, Bury, TryAgain, decide
+from churn_radar.work.troubles import WAITS, Troubles
 
 log = structlog.get_logger(__name__)
 
 RECORD_RETRY = timedelta(seconds=5)
+HELP_URL = "docs/what-to-do.md"
 
 
 def utc_now() -> datetime:
@@ -39,7 +42,8 @@ class Floor:
     retry_delays: Sequence[timedelta]
     now: Callable[[], datetime] = utc_now
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    troubles: Troubles = field(default_factory=lambda: Troubles())
+    troubles: Troubles = field(default_factory=Troubles)
+    help_url: str = HELP_URL
 
     async def write(self, work: Work[T]) -> T:
         """Write what a step has found out, as soon as the record can commit.
@@ -54,54 +58,6 @@ class Floor:
                 await self.sleep(RECORD_RETRY.total_seconds())
 
 
-@dataclass(frozen=True, slots=True)
-class _Trouble:
-    message: str
-    probe_at: datetime
-
-
-class Troubles:
-    """What only the operator can mend, by upstream service; shown by readiness until a call succeeds.
-
-    Mavera documents 401 and 402 as not worth a retry. So while a trouble stands one call in five minutes finds
-    out whether it is mended, and all other work for that service waits.
-    """
-
-    def __init__(self) -> None:
-        self._by_service: dict[str, _Trouble] = {}
-
-    def report(self, service: str, message: str, now: datetime) -> None:
-        """Remember a trouble, and say it loudly the first time."""
-        standing = self._by_service.get(service)
-        if standing is None or standing.message != message:
-            log.error("upstream.operator_must_act", service=service, cause=message)
-        self._by_service[service] = _Trouble(message, now + OPERATOR_DELAY)
-
-    def clear(self, service: str) -> None:
-        """A call went through: whatever was wrong has been mended."""
-        if self._by_service.pop(service, None) is not None:
-            log.info("upstream.recovered", service=service)
-
-    def hold(self, service: str, now: datetime) -> timedelta | None:
-        """How long to leave a service alone; None when it may be called, as by every so many minutes' one probe."""
-        trouble = self._by_service.get(service)
-        if trouble is None:
-            return None
-        if now < trouble.probe_at:
-            return trouble.probe_at - now
-        self._by_service[service] = replace(trouble, probe_at=now + OPERATOR_DELAY)
-        return None
-
-    def probe_now(self, now: datetime) -> None:
-        """Let the next call through at once: somebody who replays by hand has mended something, most likely."""
-        self._by_service = {service: replace(t, probe_at=now) for service, t in self._by_service.items()}
-
-    @property
-    def current(self) -> dict[str, str]:
-        """The troubles that stand, by service."""
-        return {service: trouble.message for service, trouble in self._by_service.items()}
-
-
 async def not_yet(floor: Floor, signal: Signal, service: str) -> Again | None:
     """Whether a signal's turn is still to come, and when; None when its step may call `service` now.
 
@@ -114,21 +70,38 @@ async def not_yet(floor: Floor, signal: Signal, service: str) -> Again | None:
     hold = floor.troubles.hold(service, now)
     if hold is None:
         return None
-    reason = f"waits for the operator: {floor.troubles.current[service]}"
-    if signal.reason != reason:
-        await floor.write(
-            lambda connection: advance(
-                connection,
-                signal.seq,
-                expected=(signal.status,),
-                to=signal.status,
-                now=now,
-                reason=reason,
-                attempts=signal.attempts,
-                due_at=now + hold,
-            )
+    return Again(hold) if await _wait_for_operator(floor, signal, service, now + hold) else None
+
+
+async def _wait_for_operator(floor: Floor, signal: Signal, service: str, due_at: datetime) -> bool:
+    """Put a signal off until the next probe; False when the trouble has ended meanwhile, and nothing is to wait for.
+
+    The trouble is looked at again inside the transaction. All writing is done in one order, so what is put off here
+    is committed before the sweep that follows the trouble's end looks for it.
+    """
+    trouble = floor.troubles.of(service)
+    if trouble is None:
+        return False
+    reason = trouble.reason
+    if signal.reason == reason and signal.due_at is not None:
+        return True  # told already; not once more for each probe that finds nothing mended
+
+    async def put_off(connection: AsyncConnection) -> bool:
+        if floor.troubles.of(service) is None:
+            return False
+        await advance(
+            connection,
+            signal.seq,
+            expected=(signal.status,),
+            to=signal.status,
+            now=floor.now(),
+            reason=reason,
+            attempts=signal.attempts,
+            due_at=due_at,
         )
-    return Again(hold)
+        return True
+
+    return await floor.write(put_off)
 
 
 def describe(error: Exception) -> str:
@@ -144,45 +117,50 @@ def describe(error: Exception) -> str:
 async def fail(floor: Floor, signal: Signal, error: Exception, *, back_to: Status) -> Outcome:
     """Write a failed attempt down: back in the line with a due time, or a dead letter with its reason."""
     now = floor.now()
+    service, answered = (error.service, error.status) if isinstance(error, UpstreamError) else (None, None)
+    operator_delay, reason = OPERATOR_DELAY, describe(error)
     if isinstance(error, OperatorMustAct):
-        floor.troubles.report(error.service, str(error), now)
-    elif not isinstance(error, UpstreamError):
+        operator_delay = floor.troubles.report(error.service, str(error), now, error.status)
+        reason = f"{WAITS}{error}"
+    elif service is None:
         # A fault of ours, or an answer that nobody thought of: the trace is for the developers.
         log.error("work.step_failed", signal_id=signal.signal_id, exc_info=error)
-    decision = decide(error, attempts=signal.attempts, delays=floor.retry_delays)
-    retrying = isinstance(decision, TryAgain)
-    to = back_to if retrying else Status.DEAD
-    due_at = now + decision.delay if isinstance(decision, TryAgain) else None
-    reason = (
-        describe(error)
-        if retrying or isinstance(error, GiveUp)
-        else f"gave up after {decision.attempt} attempts: {describe(error)}"
-    )
+    decision = decide(error, attempts=signal.attempts, delays=floor.retry_delays, operator_delay=operator_delay)
+    if isinstance(decision, Bury) and not isinstance(error, GiveUp):
+        reason = f"gave up after {decision.attempt} attempts: {reason}"
 
-    async def settle(connection: AsyncConnection) -> None:
+    async def settle(connection: AsyncConnection) -> timedelta | None:
+        delay = decision.delay if isinstance(decision, TryAgain) else None
+        if isinstance(error, OperatorMustAct) and floor.troubles.of(error.service) is None:
+            delay = timedelta()  # it ended while this waited for the record; see _wait_for_operator
+        died = {} if delay is not None else {"failed_service": service, "failed_status": answered}
         await advance(
             connection,
             signal.seq,
             expected=(Status.RECEIVED, Status.WAITING, Status.RESEARCHING),
-            to=to,
+            to=Status.DEAD if delay is None else back_to,
             now=now,
             reason=reason,
             attempts=decision.attempt,
-            due_at=due_at,
+            due_at=None if delay is None else now + delay,
+            **died,
         )
-        if to is Status.DEAD:
+        if delay is None:
             await explain_to_joined(connection, signal, now)
+        return delay
 
-    await floor.write(settle)
+    delay = await floor.write(settle)
+    dead = {"failed_status": answered, "help": link(floor.help_url, service, answered)} if delay is None else {}
     log.warning(
         "signal.attempt_failed",
         signal_id=signal.signal_id,
         event_id=signal.event_id,
-        status=to.value,
+        status=(Status.DEAD if delay is None else back_to).value,
         attempt=decision.attempt,
         cause=describe(error),
+        **dead,
     )
-    if isinstance(decision, TryAgain):
-        return Again(decision.delay)
+    if delay is not None:
+        return Again(delay)
     metrics.signal(Status.DEAD.value)
     return Done()

@@ -1,4 +1,7 @@
-"""The reference: a FastAPI POST that reads the body and returns a dict, under the service's own uvicorn settings."""
+"""The reference: a FastAPI POST that reads the body and returns a dict, under the service's own uvicorn settings.
+
+It runs on uvicorn's own HTTP protocol, as anybody's does, not on the service's (`churn_radar.one_write`).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ async def main() -> None:
     listener = bind("127.0.0.1", 0)
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
-    await server_for(app).serve(sockets=[listener])
+    await server_for(app, http="httptools").serve(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from churn_radar import __version__
-from churn_radar.api import briefs, errors, events, health, openapi, signals
+from churn_radar.api import briefs, errors, events, health, openapi, quarantine, replays, signals
 from churn_radar.api.loopback import LoopbackOnly
 from churn_radar.customerio.client import CustomerioClient
 from churn_radar.customerio.gather import GatheredLookUps
@@ -32,7 +32,10 @@ from churn_radar.sinks.protocol import Sink, create_sinks
 from churn_radar.store.arrivals import Accepted
 from churn_radar.store.record import Record, open_record
 from churn_radar.store.signals import Signal
-from churn_radar.work.replay import Replayed, replay
+from churn_radar.upstream import RateInForce
+from churn_radar.work.balance import Balance
+from churn_radar.work.quarantine import Quarantine, check_folder
+from churn_radar.work.replay import Replayed, replay_all
 from churn_radar.work.steps import utc_now
 from churn_radar.work.worker import Worker
 
@@ -47,9 +50,22 @@ class Service:
     record: Record
     door: Door
     worker: Worker | None
+    rates: Callable[[], Sequence[RateInForce]] = tuple
     now: Callable[[], datetime] = utc_now
+    quarantine: Quarantine = field(init=False)
+    balance: Balance = field(init=False)
     _checked: float = field(default=0.0, repr=False)
     _checking: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        """Put together what only needs the parts that were given."""
+        self.balance = Balance(self.record, self.settings.budget, self.now)
+        self.quarantine = Quarantine(
+            self.record,
+            folder=self.settings.quarantine_folder,
+            max_bytes=self.settings.quarantine_max_megabytes * 1024 * 1024,
+            now=self.now,
+        )
 
     @property
     def api_keys(self) -> tuple[bytes, ...]:
@@ -68,14 +84,24 @@ class Service:
 
     async def replay(self, signal: Signal, *, force: bool = False) -> Replayed:
         """Start the work on a stored signal again; raises RecordUnavailable."""
-        replayed = await self.record.write(
-            lambda connection: replay(
-                connection, signal, alert_events=self.settings.alert_events, now=self.now(), force=force
-            )
-        )
-        if self.worker is not None:
-            await self.worker.replayed(replayed.tasks)
+        [replayed] = await self.replay_all([signal], force=force)
         return replayed
+
+    async def replay_all(
+        self, chosen: Sequence[Signal], *, force: bool = False, dry_run: bool = False
+    ) -> list[Replayed]:
+        """Start the work on several signals again, or only tell what that would do; raises RecordUnavailable."""
+        done = await replay_all(
+            self.record,
+            chosen,
+            alert_events=self.settings.alert_events,
+            now=self.now(),
+            force=force,
+            dry_run=dry_run,
+        )
+        if self.worker is not None and chosen and not dry_run:
+            await self.worker.replayed([task for replayed in done for task in replayed.tasks])
+        return done
 
 
 @asynccontextmanager
@@ -88,11 +114,14 @@ async def running_service(
     """
     async with AsyncExitStack() as stack:
         worker: Worker | None = None
+        clients: list[CustomerioClient | MaveClient] = []
 
         def on_accepted(accepted: Sequence[Accepted]) -> None:
+            intake_door.tell(accepted)
             if worker is not None:
                 worker.accepted(accepted)
 
+        check_folder(settings.quarantine_folder)
         chosen = list(sinks) if sinks is not None else create_sinks(settings)
         record = await stack.enter_async_context(
             open_record(
@@ -113,11 +142,15 @@ async def running_service(
             stack.push_async_callback(customerio.aclose)
             mave = MaveClient.create(settings)
             stack.push_async_callback(mave.aclose)
+            clients += [customerio, mave]
             worker = Worker(settings, record, customerio=GatheredLookUps(customerio), mave=mave, sinks=chosen)
             await worker.start()
             stack.push_async_callback(_stop_worker, worker, settings)
         log.info("service.started", version=__version__, environment=settings.environment.value, worker=with_worker)
-        yield Service(settings, record, door, worker)
+        service = Service(settings, record, door, worker, lambda: [client.rate_in_force() for client in clients])
+        tidying = asyncio.create_task(service.quarantine.keep_bounded(), name="quarantine")
+        stack.push_async_callback(_end, tidying)
+        yield service
     log.info("service.stopped")
 
 
@@ -125,6 +158,11 @@ async def _stop_worker(worker: Worker, settings: Settings) -> None:
     finished = await worker.stop(timedelta(seconds=settings.shutdown_grace_seconds))
     if not finished:
         log.warning("work.interrupted", hint="calls under way were cut off; they are made again at the next start")
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 class Front:
@@ -161,7 +199,7 @@ def create_app(service: Service) -> Front:
         swagger_ui_parameters={"persistAuthorization": True, "tryItOutEnabled": True},
     )
     app.state.service = service
-    for room in (events, briefs, signals, health):
+    for room in (events, briefs, signals, replays, quarantine, health):
         app.include_router(room.router)
     errors.install(app)
     openapi.install(app)

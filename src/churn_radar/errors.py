@@ -60,13 +60,16 @@ class NotUnderstood(ChurnRadarError):
 class UpstreamError(ChurnRadarError):
     """An upstream call failed.
 
-    `service` is `customerio` or `mavera`; `status` is the HTTP status, or None when no answer came.
+    `service` is `customerio` or `mavera`; `status` is the HTTP status, or None when no answer came. What it cost all
+    the same: `credits_lost`, as answers told, and `unanswered`, the calls that may have been charged without telling.
     """
 
     def __init__(self, service: str, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.service = service
         self.status = status
+        self.credits_lost = 0
+        self.unanswered = 0
 
 
 class RetryLater(UpstreamError):

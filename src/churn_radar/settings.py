@@ -31,6 +31,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from churn_radar.errors import SettingsError
+from churn_radar.research.budget import Budget
 from churn_radar.triage.account import AttributeNames, Rules
 
 PREFIX = "CHURN_RADAR_"
@@ -215,11 +216,50 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="MRR above which a customer counts as high-MRR, in the account's currency per month.",
     )
+    monthly_credits: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="Mavera credits that research may cost in a calendar month (UTC); empty: no limit.",
+        examples=["10000"],
+    )
+    over_budget_mrr: Decimal | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description=(
+            "Once the month's credits are spent, only accounts with this MRR or more are researched, in the account's "
+            "currency per month; empty: that of HIGH_MRR."
+        ),
+        examples=["5000"],
+    )
+    reuse_research_days: float = Field(
+        0.0,
+        ge=0,
+        le=365,
+        description=(
+            "Research up to this many days old is built upon for a customer of the same persona and plan after the "
+            "same kind of event, at fewer credits; 0: each is researched afresh."
+        ),
+    )
     currency: Annotated[str, BeforeValidator(lambda v: v.strip().upper() if isinstance(v, str) else v)] = Field(
         "USD", pattern=r"^[A-Z]{3}$", description="Currency of the mrr attribute (ISO 4217)."
     )
     cool_down_hours: float = Field(
         24.0, ge=0, le=24 * 90, description="Signals of one customer within this many hours share one brief."
+    )
+    research_stronger_signals: bool = Field(
+        False,
+        description=(
+            "Research a customer anew when a stronger signal (a complaint after a bounce) comes within the cool-down, "
+            "but after the first research has begun."
+        ),
+    )
+    look_up_cache_minutes: float = Field(
+        0.0,
+        ge=0,
+        le=60 * 24,
+        description="Attributes read this many minutes ago, or less, are used without a look-up; 0 always looks up.",
     )
     aging_mrr_per_hour: float = Field(
         50.0,
@@ -263,6 +303,24 @@ class Settings(BaseSettings):
         le=3600,
         description="Wait before a customer whom Customer.io does not know is looked up once more, in seconds.",
     )
+    help_url: str = Field(
+        "docs/what-to-do.md",
+        min_length=1,
+        description="Where your operators read docs/what-to-do.md; dead letters and troubles link to its sections.",
+        examples=["https://wiki.example.com/churn_radar/what-to-do"],
+    )
+
+    # -- the quarantine
+    quarantine_max_megabytes: int = Field(
+        256,
+        ge=1,
+        description="Quarantined bodies kept in the record, in megabytes; beyond it the oldest are exported to a file.",
+    )
+    quarantine_folder: Path | None = Field(
+        None,
+        description="Folder of exported quarantined bodies (JSON lines); empty: that of the record.",
+        examples=["/data/quarantine"],
+    )
 
     # -- where briefs go
     sinks: Words = Field(
@@ -294,7 +352,7 @@ class Settings(BaseSettings):
         """Explicit arguments, the environment, then the env file; nothing else is consulted."""
         return init_settings, env_settings, dotenv_settings
 
-    @field_validator("cio_app_url", "mavera_workspace_id", mode="before")
+    @field_validator("cio_app_url", "mavera_workspace_id", "quarantine_folder", mode="before")
     @classmethod
     def _blank_is_absent(cls, value: object) -> object:
         return _none_when_blank(value)
@@ -374,6 +432,11 @@ class Settings(BaseSettings):
             default_industry=self.default_industry,
             default_usage=self.default_usage,
         )
+
+    @property
+    def budget(self) -> Budget:
+        """What research may cost."""
+        return Budget(self.monthly_credits, self.high_mrr if self.over_budget_mrr is None else self.over_budget_mrr)
 
     @property
     def bind_host(self) -> str:
@@ -477,7 +540,7 @@ def default_text(field: str) -> str:
 
 
 # Settled names of what later releases will bring; whoever sets one should know that it does nothing yet.
-NOT_YET = ("BUFFER_URL", "MONTHLY_CREDITS", "RETENTION_DAYS")
+NOT_YET = ("BUFFER_URL", "RETENTION_DAYS")
 
 
 def variables_in_force() -> dict[str, str]:

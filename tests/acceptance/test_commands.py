@@ -187,6 +187,80 @@ async def test_replay_revives_a_dead_letter_beside_a_running_service_and_without
         assert "nothing is known of the event '01NO'" in one_line(err)
 
 
+async def test_replay_selects_rehearses_and_says_what_to_do_first(tmp_path: Path, upstreams: Upstreams) -> None:
+    upstreams.mavera_faults.add("status:400")
+    settings = upstreams.settings(tmp_path)
+    outage = ("--failed-service", "mavera", "--failed-status", "5xx")
+    recent = ("--dead", "--failed-service", "mavera", "--failed-status", "4xx", "--reason", "MAVERA", "--since", "2h")
+    async with serving(tmp_path, settings) as service:
+        at = ("--url", service.url)
+        await service.post(event("01E1", "unsubscribed", "cust_1001"))
+        await service.until("01E1", "dead")
+        code, out, err = await run_command("replay", *recent, "--dry-run", *at, cwd=tmp_path, env=settings)
+        assert code == 0, err
+        assert out.splitlines() == [
+            "1 x waiting (research starts again); why they died, and what to do first: docs/what-to-do.md#mavera-4xx",
+            "1 would be replayed",
+        ]
+        for nothing in (outage, ("--until", "2h"), ("--reason", "something else")):
+            code, out, err = await run_command("replay", "--dead", *nothing, *at, cwd=tmp_path, env=settings)
+            assert (code, out) == (0, "0 replayed\n"), err
+        assert (await service.signal("01E1"))["status"] == "dead"
+        assert await service.terminate() == 0
+        # Without a service the same is done in the record.
+        code, out, _ = await run_command("replay", *recent, "--dry-run", cwd=tmp_path, env=settings)
+        assert (code, out.splitlines()[-1]) == (0, "1 would be replayed")
+        code, out, _ = await run_command("replay", *recent, cwd=tmp_path, env=settings)
+        assert (code, out.splitlines()[-1]) == (0, "1 replayed")
+        code, out, _ = await run_command("replay", *recent, cwd=tmp_path, env=settings)
+        assert (code, out) == (0, "0 replayed\n")
+        await service.start()
+        await service.until("01E1", "briefed")
+
+
+async def test_the_quarantine_is_looked_after_beside_a_running_service_and_without_one(
+    tmp_path: Path, upstreams: Upstreams
+) -> None:
+    settings = upstreams.settings(tmp_path)
+
+    async def quarantine(*arguments: str, url: str | None = None) -> tuple[int, list[str], str]:
+        at = ("--url", url) if url else ()
+        code, out, err = await run_command("quarantine", *arguments, *at, cwd=tmp_path, env=settings)
+        return code, out.splitlines(), err
+
+    async with serving(tmp_path, settings) as service:
+        ids = [(await service.post(b"no json %d" % number)).json()["event_id"] for number in range(3)]
+        code, lines, err = await quarantine("list", url=service.url)
+        assert code == 0, err
+        assert [line.split()[0] for line in lines[:3]] == ids[::-1]
+        assert lines[0].endswith("the body is not valid JSON")
+        assert lines[3] == "3 bodies, 0.0 of 256 MB"
+        assert (await quarantine("show", ids[0], url=service.url))[:2] == (0, ["no json 0"])
+        assert (await quarantine("drop", ids[0], url=service.url))[:2] == (0, ["1 dropped"])
+        code, _, err = await quarantine("show", ids[0], url=service.url)
+        assert (code, "dropped by the operator" in one_line(err)) == (1, True)
+        assert (await quarantine("export", "--reason", "json", url=service.url))[1][0].startswith(
+            "2 exported to record-"
+        )
+        assert await service.terminate() == 0
+    [name] = [path.name for path in tmp_path.glob("record-quarantine-*.jsonl")]
+    assert (await quarantine("list"))[1][1].startswith(f"exported earlier: {name}")
+    back = "2 brought back, 0 were here already, 0 lines were no exported body"
+    assert (await quarantine("import", name))[:2] == (0, [back])
+    assert (await quarantine("import", name))[1] == [
+        "0 brought back, 2 were here already, 0 lines were no exported body"
+    ]
+    assert (await quarantine("drop", "--all", "--dry-run"))[1] == ["2 would be dropped"]
+    code, lines, err = await quarantine("drop", "--since", "1h", ids[0], "unheard-of")
+    assert (code, lines) == (1, ["2 dropped"])
+    assert "nothing is known of the event 'unheard-of'" in err
+    assert f"{ids[0]!r} is not in quarantine" in err
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / name).write_text("")
+    code, _, err = await quarantine("import", f"elsewhere/{name}")
+    assert (code, "does not lie in the quarantine's folder" in one_line(err)) == (1, True)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -194,6 +268,15 @@ async def test_replay_revives_a_dead_letter_beside_a_running_service_and_without
         ("serve", "--nope"),
         ("send",),
         ("replay",),
+        ("replay", "--since", "2h"),
+        ("replay", "01E1", "--reason", "x"),
+        ("replay", "--dead", "--since", "yesterday"),
+        ("replay", "--dead", "--failed-status", "600"),
+        ("replay", "--dead", "--failed-service", "slack"),
+        ("quarantine",),
+        ("quarantine", "nope"),
+        ("quarantine", "drop"),
+        ("quarantine", "export", "--until", "x"),
         ("settings", "--format", "xml"),
         ("simulate", "--mavera-fault", "x"),
     ],
@@ -204,9 +287,16 @@ async def test_wrong_usage_is_one_line_and_exit_2(tmp_path: Path, arguments: tup
     one_line(err)
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "send", "replay", "migrate", "simulate", "settings"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("serve", "demo", "send", "replay", "migrate", "simulate", "settings"),
+        *("quarantine", "quarantine list", "quarantine show", "quarantine drop", "quarantine export"),
+        "quarantine import",
+    ],
+)
 async def test_help_teaches_with_an_example(tmp_path: Path, command: str) -> None:
-    code, out, _ = await run_command(command, "--help", cwd=tmp_path)
+    code, out, _ = await run_command(*command.split(), "--help", cwd=tmp_path)
     assert code == 0
     assert re.search(r"Examples?:", out)
 

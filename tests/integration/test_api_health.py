@@ -6,7 +6,7 @@ import sqlite3
 from collections import namedtuple
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,14 @@ async def test_ready_needs_no_key_and_tells_what_is_under_way(live: Running) -> 
     answer = await live.stranger.get("/readyz")
 
     assert answer.status_code == 200
-    assert answer.json() == {
+    told = answer.json()
+    assert set(told.pop("rates")) == {"customerio", "mavera"}
+    assert told.pop("credits")["spent"] == 0
+    assert told == {
         "status": "ready",
         "reason": None,
         "troubles": {},
+        "troubles_detail": {},
         "backlog": {"triage": 0, "research": 0, "deliver": 0},
     }
 
@@ -144,14 +148,13 @@ async def test_a_service_without_a_worker_can_be_ready(tmp_path: Path) -> None:
     async with service(tmp_path, with_worker=False) as live:
         answer = await live.stranger.get("/readyz")
 
-        assert (answer.status_code, answer.json()["backlog"]) == (200, {})
+        assert (answer.status_code, answer.json()["backlog"], answer.json()["rates"]) == (200, {}, {})
 
 
 async def test_a_wrong_key_is_shown_keeps_the_door_open_and_ends_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("retry", "steps"):
-        monkeypatch.setattr(f"churn_radar.work.{module}.OPERATOR_DELAY", timedelta(seconds=0.1))
+    monkeypatch.setattr("churn_radar.work.troubles.PROBE_DELAYS", (timedelta(seconds=0.1),))
     async with service(tmp_path) as live:
         live.customerio_faults.add("status:401", None)
         event_id = await live.post(payload("cust_1001"))
@@ -162,12 +165,135 @@ async def test_a_wrong_key_is_shown_keeps_the_door_open_and_ends_by_itself(
             return dict(answer.json()["troubles"])
 
         assert "401" in (await until(troubled, "the trouble to be shown"))["customerio"]
+        shown = (await live.stranger.get("/readyz")).json()["troubles_detail"]["customerio"]
+        assert (shown["status"], shown["help"]) == (401, "docs/what-to-do.md#customerio-401")
+        assert shown["since"] < shown["next_probe_at"]
         told = (await live.http.get(f"/signals/{event_id}")).json()
         assert (told["status"], told["attempts"]) == ("received", 0)
         live.customerio_faults.clear()
 
         await live.becomes(event_id, "briefed")
         assert await troubled() == {}
+
+
+# -- the month's credits
+
+
+async def test_readiness_and_prometheus_tell_what_the_month_has_cost_and_that_it_is_spent(tmp_path: Path) -> None:
+    async with service(tmp_path, monthly_credits=20) as own:
+        told = (await own.stranger.get("/readyz")).json()["credits"]
+        assert (told["spent"], told["limit"], told["warning"]) == (0, 20, None)
+        assert told["month"] == f"{datetime.now(UTC):%Y-%m}"
+        await own.briefed(payload("cust_1001"))
+        own.service.balance._read_at = 0
+
+        answer = await own.stranger.get("/readyz")
+
+        told = answer.json()["credits"]
+        assert answer.status_code == 200
+        assert (told["spent"], told["estimated"], told["under_way"]) == (own.mavera.credits_used, 0, 0)
+        assert told["warning"].startswith("all 20 credits of ")
+        assert "an MRR under 500 wait until 1 " in told["warning"]
+        text = (await own.stranger.get("/metrics")).text
+        assert f"churn_radar_mavera_credits_month {own.mavera.credits_used}.0\n" in text
+        assert "churn_radar_mavera_credits_month_limit 20.0\n" in text
+
+
+async def test_a_budget_that_is_nearly_spent_is_warned_of(tmp_path: Path) -> None:
+    async with service(tmp_path) as own:
+        await own.briefed(payload("cust_1001"))
+    spent = own.mavera.credits_used
+    async with service(tmp_path, monthly_credits=spent + 1) as own:
+        told = (await own.stranger.get("/readyz")).json()["credits"]
+
+    assert told["warning"].startswith(f"{spent} of {spent + 1} credits of ")
+
+
+async def test_asking_often_does_not_read_the_ledger_often(live: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = 0
+    real = live.service.balance._read
+
+    async def counted() -> Any:
+        nonlocal reads
+        reads += 1
+        return await real()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(live.service.balance, "_read", counted)
+        await asyncio.gather(*(live.stranger.get(path) for path in ("/readyz", "/metrics") for _ in range(20)))
+
+    assert reads <= 2
+
+
+# -- the rates in force
+
+
+def gauges(text: str) -> dict[str, float]:
+    """Every sample of an exposition, by name and labels."""
+    samples = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in samples}
+
+
+async def test_the_rate_in_force_is_shown_and_says_what_mavera_allows(tmp_path: Path) -> None:
+    async with service(tmp_path, mavera_allows=40, mavera_requests_per_minute=70, cio_requests_per_second=25) as live:
+        before = (await live.stranger.get("/readyz")).json()["rates"]["mavera"]
+        assert (before["limit"], before["in_force"], before["told_limit"], before["held_until"]) == (70,) * 2 + (
+            None,
+        ) * 2
+        await live.briefed(payload("cust_1001"))
+
+        rates = (await live.stranger.get("/readyz")).json()["rates"]
+        shown = gauges((await live.stranger.get("/metrics")).text)
+
+    mavera, customerio = rates["mavera"], rates["customerio"]
+    assert (mavera["limit"], mavera["in_force"], mavera["window_seconds"]) == (70, 40, 60)
+    assert (mavera["told_limit"], mavera["told_remaining"]) == (40, 39)
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(mavera["told_at"])) < timedelta(minutes=1)
+    assert (mavera["in_flight"], mavera["concurrency"], mavera["too_many"]) == (0, 10, 0)
+    assert (customerio["limit"], customerio["in_force"], customerio["window_seconds"]) == (25, 25, 1)
+    assert (customerio["told_limit"], customerio["told_at"]) == (None, None)
+    assert shown['churn_radar_upstream_limit_calls{service="mavera"}'] == 70
+    assert shown['churn_radar_upstream_limit_in_force_calls{service="mavera"}'] == 40
+    assert shown['churn_radar_upstream_window_seconds{service="mavera"}'] == 60
+    assert shown['churn_radar_upstream_told_remaining_calls{service="mavera"}'] == 39
+    assert shown['churn_radar_upstream_limit_in_force_calls{service="customerio"}'] == 25
+
+
+async def test_a_429_is_counted_and_shown_with_the_end_of_the_wait(tmp_path: Path) -> None:
+    async with service(tmp_path, mavera_concurrency=3) as live:
+        counted = gauges((await live.stranger.get("/metrics")).text)[
+            'churn_radar_upstream_too_many_total{service="mavera"}'
+        ]
+        live.mavera_faults.add("status:429", 1, retry_after_seconds=50)
+        await live.post(payload("cust_1001"))
+
+        async def held() -> dict[str, Any] | None:
+            rate = (await live.stranger.get("/readyz")).json()["rates"]["mavera"]
+            return rate if rate["held_until"] else None
+
+        rate = await until(held, "the hold to be shown")
+        shown = gauges((await live.stranger.get("/metrics")).text)
+
+    wait = datetime.fromisoformat(rate["held_until"]) - datetime.now(UTC)
+    assert timedelta(seconds=40) < wait <= timedelta(seconds=50)
+    assert (rate["too_many"], rate["concurrency"]) == (1, 3)
+    assert 40 < shown['churn_radar_upstream_held_seconds{service="mavera"}'] <= 50
+    assert shown['churn_radar_upstream_too_many_total{service="mavera"}'] == counted + 1
+    assert shown['churn_radar_upstream_held_seconds{service="customerio"}'] == 0
+
+
+async def test_calls_under_way_are_shown(tmp_path: Path) -> None:
+    async with service(tmp_path) as live:
+        live.mavera_faults.add("hang", None)
+        await live.post(payload("cust_1001"))
+
+        async def under_way() -> bool:
+            return bool((await live.stranger.get("/readyz")).json()["rates"]["mavera"]["in_flight"] == 1)
+
+        await until(under_way, "the call to be shown")
+        assert (
+            gauges((await live.stranger.get("/metrics")).text)['churn_radar_upstream_in_flight{service="mavera"}'] == 1
+        )
 
 
 # -- metrics

@@ -325,7 +325,7 @@ async def test_all_quarantined_bodies_are_read_again_and_those_understood_become
 async def test_nothing_to_replay_is_no_error(live: Running) -> None:
     answer = await live.http.post("/signals/replay", json={})
 
-    assert (answer.status_code, answer.json()) == (202, {"replayed": [], "unknown": []})
+    assert (answer.status_code, answer.json()) == (202, {"replayed": [], "counts": [], "unknown": [], "cursor": None})
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,11 @@ QUESTION = "Happy to help. Which markets does the company sell in?"
 
 
 class NoPace:
+    calls, seconds = 1_000_000, 1.0
+
     async def wait(self) -> None: ...
+
+    def keep_to(self, calls: int) -> None: ...
 
 
 async def no_sleep(_: float) -> None: ...
@@ -170,6 +174,57 @@ async def test_credits_of_an_empty_answer_are_counted_as_lost() -> None:
         with pytest.raises(RetryLater):
             await client.ask(PROMPT)
     assert client.credits_lost == 30
+
+
+async def test_an_error_tells_what_the_call_cost_all_the_same() -> None:
+    nothing, told = saying(200, message("")), saying(200, message("", usage=charged(30)))
+    refused = saying(503, {"error": {"code": "busy"}})
+    for answers, attempts, lost, unanswered in (
+        ([told], 1, 30, 0),
+        ([nothing], 1, 0, 1),
+        ([told, nothing], 2, 30, 1),
+        ([cutting(200)], 1, 0, 1),
+        ([refused], 1, 0, 0),
+        ([nothing, refused], 2, 0, 1),
+    ):
+        async with talking(*answers, attempts=attempts) as (client, _):
+            with pytest.raises(RetryLater) as caught:
+                await client.ask(PROMPT)
+        assert (caught.value.credits_lost, caught.value.unanswered) == (lost, unanswered)
+
+
+async def test_an_answer_tells_what_the_calls_before_it_cost() -> None:
+    told, brief = saying(200, message("", usage=charged(30))), saying(200, message(usage=charged(50)))
+    for first, lost, unanswered in ((told, 30, 0), (cutting(200), 0, 1)):
+        async with talking(first, brief, attempts=2) as (client, _):
+            answer = await client.ask(PROMPT)
+        assert (answer.credits_used, answer.credits_lost, answer.unanswered) == (50, lost, unanswered)
+
+
+async def test_a_question_without_a_brief_tells_what_it_cost() -> None:
+    question = saying(200, message(QUESTION, thread_id="thread_1", usage=charged(12)))
+    async with talking(question, saying(404, {"error": {"code": "resource_not_found"}})) as (client, _):
+        with pytest.raises(GiveUp) as caught:
+            await client.ask(PROMPT)
+    assert caught.value.credits_lost == 12
+
+
+# -- a thread is gone on in
+
+
+async def test_a_follow_up_says_which_thread_and_stays_in_it_when_the_answer_names_none() -> None:
+    async with talking(saying(200, message())) as (client, place):
+        answer = await client.follow_up(PROMPT, "thread_1")
+    assert place.heard[0].json == {"message": PROMPT, "thread_id": "thread_1", "stream": False}
+    assert answer.thread_id == "thread_1"
+
+
+async def test_a_thread_that_is_gone_is_not_worth_repeating() -> None:
+    said = {"error": {"message": "There is no such thread.", "code": "resource_not_found", "param": "thread_id"}}
+    async with talking(saying(404, said), attempts=3) as (client, place):
+        with pytest.raises(GiveUp):
+            await client.follow_up(PROMPT, "thread_1")
+    assert len(place.heard) == 1
 
 
 # -- the question in place of a brief

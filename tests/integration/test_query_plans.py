@@ -6,8 +6,12 @@ is asked for lists and is started again; then SQLite is asked how it would run e
 
 A `SEARCH` finds its rows by an index or by the row number. A `SCAN` walks, and is let pass only where the walk is
 as short as the answer: the newest-first pages walk the table or an index backwards in the order of its rows and
-stop at their LIMIT, with no condition that could make them pass rows over and nothing to sort; and a partial index
-holds nothing but what is asked for.
+stop at their LIMIT, with no condition that could make them pass rows over and nothing to sort; a partial index
+holds nothing but what is asked for; and the sizes of quarantined bodies are added up, once a minute, in an index that
+holds nothing else, and as many of them as the quarantine's bound lets there be.
+
+A replay of many selects by reason, by cause and by time. None of that is a condition of the query: it reads pages of
+one status in the order of arrival, by the index of both, and the conditions are looked at afterwards.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from churn_radar.intake.events import ChurnEvent, to_arrival, understand
+from churn_radar.intake.events import ChurnEvent, to_arrival, to_quarantine, understand
 from churn_radar.intake.payload import Event
 from churn_radar.store import arrivals
 from churn_radar.store.record import Record
@@ -33,6 +37,7 @@ from tests.support import work
 from tests.torture.letters import crowd
 
 TABLES = set(metadata.tables)
+SIZES = "SCAN quarantined_bodies USING COVERING INDEX ix_quarantined_bodies_size"
 UNFINISHED = ("received", "waiting", "researching")
 
 
@@ -59,7 +64,15 @@ async def live_through_everything(folder: Path) -> dict[str, Overheard]:
     """Some days of a service in a minute: a few hundred signals in every status, every list and every replay."""
     people = crowd(60, random.Random(1))
     heard: dict[str, Overheard] = {}
-    told: dict[str, Any] = {"people": people, "retry_delays_seconds": (0.01,), "max_waiting_requests": 5000}
+    told: dict[str, Any] = {
+        "people": people,
+        "retry_delays_seconds": (0.01,),
+        "max_waiting_requests": 5000,
+        # With these set, their queries run too; the limit is reached on the way.
+        "monthly_credits": 1000,
+        "over_budget_mrr": 0,
+        "reuse_research_days": 1,
+    }
     async with work.service(folder, sinks=[work.ListSink(), work.ListSink("other", [OSError()] * 9)], **told) as live:
         listen(live.service.record, heard)
         events = [
@@ -93,7 +106,16 @@ async def live_through_everything(folder: Path) -> dict[str, Overheard]:
             [item, *_] = (await live.http.get("/signals", params={"status": status})).json()["items"] or [{"id": "x"}]
             await live.http.get(f"/signals/{item['id']}")
             await live.http.post(f"/signals/{item['id']}/replay")
+        outage = {
+            "status": "dead",
+            "failed_service": "mavera",
+            "failed_status": "4xx",
+            "reason": "no",
+            "since": "2026-01-01",
+        }
+        await live.http.post("/signals/replay", json={**outage, "dry_run": True})
         await live.http.post("/signals/replay", json={"status": "dead"})
+        await live_through_a_quarantine(live)
         await live.http.get("/readyz")
     # A morning with Mave down: signals wait, are put off, and are listed so; then a restart takes them up.
     told["retry_delays_seconds"] = (300.0,) * 9
@@ -116,6 +138,21 @@ async def live_through_everything(folder: Path) -> dict[str, Overheard]:
         async with work.service(folder, sinks=[work.ListSink()], **told) as live:
             await live.http.get("/readyz")
     return heard
+
+
+async def live_through_a_quarantine(live: work.Running) -> None:
+    """Bodies come in, are read again, dropped, exported, brought back, and exported because they are too many."""
+    for number in range(4):
+        body = b"no json %d" % number
+        await live.service.record.accept(to_quarantine(body, "no JSON", received_at=work.NOON, event_id=None))
+    await live.http.get("/quarantine")
+    await live.http.post("/signals/replay", json={"status": "quarantined", "dry_run": True})
+    await live.http.post("/quarantine/drop", json={"reason": "no json", "limit": 1})
+    told = (await live.http.post("/quarantine/export", json={"all": True})).json()
+    assert told["count"] == 3
+    assert (await live.http.post("/quarantine/import", json={"file": told["file"]})).json()["brought_back"] == 3
+    live.service.quarantine.max_bytes = 0
+    assert await live.service.quarantine.tidy() == 3
 
 
 def listening_init(init: Any, heard: dict[str, Overheard]) -> Any:
@@ -150,6 +187,8 @@ def walks(heard: Overheard, steps: list[str]) -> list[str]:
         scanned = re.match(r"SCAN (\w+)", step)
         if scanned and scanned[1] in TABLES:
             page = re.search(rf"FROM {scanned[1]} ORDER BY {scanned[1]}\.seq DESC LIMIT \?", text)
+            if step == SIZES and not condition and not sorts:
+                continue
             if page is None or sorts:
                 found.append(step)
     if re.search(r"\b(customer_seq|customer_id|email|brief_seq|joined_to)\b", condition):
@@ -172,7 +211,7 @@ async def test_no_query_of_the_service_walks_through_a_table_or_sorts_what_it_ta
             if text.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
         }
         # The door's own statement goes past SQLAlchemy, to the driver.
-        assert plan(connection, Overheard(arrivals._INSERT_SIGNAL, (None,) * len(arrivals._COLUMNS))) == []
+        assert plan(connection, Overheard(arrivals._insert_signals(1), (None,) * len(arrivals._COLUMNS))) == []
     for text, (each, steps) in plans.items():
         assert walks(each, steps) == [], text
     for table in TABLES - {"signal_history", "quarantined_bodies"}:

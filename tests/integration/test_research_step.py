@@ -19,7 +19,7 @@ from churn_radar.simulator.people import Person
 from churn_radar.store.tables import Status, briefs
 from churn_radar.work.engine import Again, Done, Step, Task
 from churn_radar.work.research import ResearchStep
-from churn_radar.work.retry import OPERATOR_DELAY
+from churn_radar.work.troubles import PROBE_DELAYS
 from tests.support.work import ListSink, Workshop, known_by, payload, workshop
 
 JANE = "cust_1001"
@@ -55,6 +55,9 @@ class Scripted:
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    async def follow_up(self, message: str, thread_id: str) -> MaveAnswer:
+        raise AssertionError("research is built upon only where that is set")
 
 
 def scripted(shop: Workshop, *answers: MaveAnswer | BaseException) -> tuple[ResearchStep, Scripted]:
@@ -430,7 +433,7 @@ async def test_spent_credits_cost_no_attempt_are_told_and_end_by_themselves(tmp_
         assert shop.mavera.statuses[402] == 1
 
         mavera.credits = 1000
-        shop.clock.forward(OPERATOR_DELAY * 1.2)
+        shop.clock.forward(PROBE_DELAYS[2] * 1.2)
         assert await shop.research(first) == Done()
         assert shop.floor.troubles.current == {}
         assert await shop.research(second) == Done()

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import op
+from alembic import command, op
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from churn_radar.errors import RecordUnusable
 from churn_radar.store import migrations
-from churn_radar.store.schema import SchemaState, inspect_record, sqlite_path, upgrade_record
+from churn_radar.store.schema import SchemaState, _config, inspect_record, sqlite_path, upgrade_record
 from churn_radar.store.tables import metadata
 from tests.support.door import arrival, house, shop_window, unprivileged
 
@@ -146,11 +147,68 @@ def test_a_first_start_that_breaks_off_half_way_leaves_an_empty_file(
     assert inspect_record(path) is SchemaState.CURRENT
 
 
-def test_a_record_of_an_older_release_is_brought_up_to_date(path: Path) -> None:
-    versions = sorted((Path(migrations.__path__[0]) / "versions").glob("[0-9]*.py"))
-    if len(versions) == 1:
-        pytest.skip("there is one revision so far, and nothing older")
-    raise AssertionError("now that there are two revisions, open a record of the first and see its rows kept")
+REVISIONS = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+
+
+def record_of(path: Path, revision: str) -> None:
+    """A record as the release with this revision left it, with a row in every table."""
+    engine = create_engine(f"sqlite:///{path}")
+    config = _config()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+    values = {"INTEGER": 1, "BIGINT": 1, "BOOLEAN": 1, "FLOAT": 1.5, "BLOB": b"raw"}
+    with sqlite(path) as connection:
+        for table in tables_of(connection):
+            columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+            row = [values.get(column[2], "text") for column in columns]
+            connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+
+
+def tables_of(connection: sqlite3.Connection) -> list[str]:
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    return [name for (name,) in found if name not in ("alembic_version", "sqlite_sequence")]
+
+
+def rows_of(path: Path) -> dict[str, list[dict[str, Any]]]:
+    with sqlite(path) as connection:
+        connection.row_factory = sqlite3.Row
+        return {
+            table: [dict(row) for row in connection.execute(f"SELECT * FROM {table}")]  # noqa: S608
+            for table in tables_of(connection)
+        }
+
+
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+def test_a_record_of_an_older_release_is_brought_up_to_date_with_its_rows_intact(path: Path, revision: str) -> None:
+    record_of(path, revision)
+    before = rows_of(path)
+    assert inspect_record(path) is SchemaState.OLDER
+
+    assert upgrade_record(path) is SchemaState.OLDER
+
+    assert inspect_record(path) is SchemaState.CURRENT
+    after = rows_of(path)
+    for table, [row] in before.items():
+        assert [{name: kept[name] for name in row} for kept in after[table]] == [row], table
+    path.rename(path.with_name("upgraded.db"))
+    upgrade_record(path)
+    assert _anatomy(path.with_name("upgraded.db")) == _anatomy(path)
+
+
+def test_what_the_briefs_of_an_older_release_cost_is_counted(path: Path) -> None:
+    record_of(path, "0001")
+    upgrade_record(path)
+    [entry] = rows_of(path)["credits"]
+    assert (entry["spent_at"], entry["amount"], entry["purpose"], entry["brief_seq"]) == (1, 1, "brief", 1)
+
+
+def test_the_bodies_that_an_older_release_quarantined_have_their_sizes_noted(path: Path) -> None:
+    record_of(path, "0002")
+    upgrade_record(path)
+    [body] = rows_of(path)["quarantined_bodies"]
+    assert (body["body"], body["size"]) == (b"raw", 3)
 
 
 def test_a_record_of_a_newer_release_is_refused_as_it_is(path: Path) -> None:

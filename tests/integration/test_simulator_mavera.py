@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -234,6 +235,20 @@ async def test_a_follow_up_in_a_thread_costs_30_to_50_per_cent_less(api: httpx.A
         full, less = first["usage"]["credits_used"], second["usage"]["credits_used"]
         assert round(full * 0.5) <= less <= round(full * 0.7)
         assert second["thread_id"] == first["thread_id"]
+
+
+async def test_a_follow_up_about_another_customer_is_answered_by_what_it_tells_and_else_by_the_first_message(
+    api: httpx.AsyncClient,
+) -> None:
+    first = (await chat(api)).json()
+    told = "Another one.\n\nEVENT: unsubscribed\nMRR: $1,000\nTENURE: N/A\n"
+    second = (await chat(api, told, thread_id=first["thread_id"])).json()["content"]
+    assert "$12,000 a year" in second
+    assert "Tenure is unknown" in second
+    assert "fintech" in second.lower()
+    assert re.findall(r"^## .*$", second, re.MULTILINE) == re.findall(r"^## .*$", first["content"], re.MULTILINE)
+    state = (await api.get("http://mave.test/_simulator/state")).json()
+    assert (state["followed_up"], len(state["messages"])) == (1, 2)
 
 
 async def test_a_question_is_asked_once_in_a_thread_and_then_the_brief_of_its_first_message_comes(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,18 @@ import pytest
 
 from churn_radar.errors import RecordUnavailable
 from churn_radar.research.brief import AttributesSource
-from churn_radar.simulator.people import Person
-from churn_radar.store.signals import advance
+from churn_radar.simulator.people import PEOPLE, Person
+from churn_radar.store.signals import Move, advance
 from churn_radar.store.tables import Status
+from churn_radar.triage.account import Rules
 from churn_radar.triage.customer import CustomerRef, Profile
+from churn_radar.triage.decision import Decision
+from churn_radar.triage.decision import triage as decide
+from churn_radar.work import triage as triage_module
 from churn_radar.work.engine import Again, Done, Step, Task
-from churn_radar.work.retry import OPERATOR_DELAY
+from churn_radar.work.triage import TriageStep
 from churn_radar.work.triaged import Triaged
+from churn_radar.work.troubles import PROBE_DELAYS
 from tests.support.work import Workshop, known_by, payload, workshop
 
 JANE = "cust_1001"
@@ -291,7 +297,7 @@ async def test_a_wrong_key_costs_no_attempt_and_is_told_to_the_operator(tmp_path
 
         signal = await shop.signal(seq)
         assert isinstance(outcome, Again)
-        assert outcome.delay >= OPERATOR_DELAY * 0.9
+        assert outcome.delay == PROBE_DELAYS[0]
         assert (signal.status, signal.attempts) == (Status.RECEIVED, 0)
         assert signal.reason is not None
         assert "CIO_APP_KEY" in signal.reason
@@ -321,14 +327,14 @@ async def test_no_signal_dies_of_a_wrong_key_however_long_it_lasts(shop: Worksho
     assert ((await shop.signal(seq)).status, (await shop.signal(seq)).attempts) == (Status.RECEIVED, 0)
 
 
-async def test_while_the_key_is_wrong_one_call_in_five_minutes_probes_and_the_rest_wait(shop: Workshop) -> None:
+async def test_while_the_key_is_wrong_one_call_an_interval_probes_and_the_rest_wait(shop: Workshop) -> None:
     shop.customerio_faults.add("status:401", None)
     seqs = [await shop.arrive(payload(f"cust_{number}")) for number in range(1001, 1021)]
 
     for _ in range(3):
         outcomes = [await shop.triage(seq) for seq in seqs]
         assert all(isinstance(outcome, Again) for outcome in outcomes)
-        shop.clock.forward(OPERATOR_DELAY * 1.2)
+        shop.clock.forward(PROBE_DELAYS[2] * 1.2)
 
     assert shop.customerio.statuses[401] == 3
     for seq in seqs:
@@ -344,7 +350,7 @@ async def test_the_trouble_ends_by_itself_with_the_first_call_that_goes_through(
     first, second = await shop.arrive(payload(JANE)), await shop.arrive(payload("cust_1002"))
     for seq in (first, second):
         assert isinstance(await shop.triage(seq), Again)
-    shop.clock.forward(OPERATOR_DELAY * 1.2)
+    shop.clock.forward(PROBE_DELAYS[2] * 1.2)
 
     await shop.triage(first)
     assert shop.floor.troubles.current == {}
@@ -357,7 +363,7 @@ async def test_a_customer_nobody_knows_proves_the_key_too(shop: Workshop) -> Non
     shop.customerio_faults.add("status:401")
     seq = await shop.arrive(payload("cust_9999"))
     await shop.triage(seq)
-    shop.clock.forward(OPERATOR_DELAY * 1.2)
+    shop.clock.forward(PROBE_DELAYS[2] * 1.2)
 
     await shop.triage(seq)
 
@@ -371,7 +377,7 @@ async def test_an_outage_proves_nothing_about_the_key(shop: Workshop) -> None:
     shop.customerio_faults.add("status:503")
     seq = await shop.arrive(payload(JANE))
     await shop.triage(seq)
-    shop.clock.forward(OPERATOR_DELAY * 1.2)
+    shop.clock.forward(PROBE_DELAYS[2] * 1.2)
 
     await shop.triage(seq)
 
@@ -572,3 +578,133 @@ async def test_while_the_record_cannot_commit_what_was_found_out_waits_and_is_no
     assert (await shop.signal(seq)).status is Status.WAITING
     assert shop.customerio.ids_asked == [JANE]
     assert shop.slept == [5, 5]
+
+
+# -- many at once
+
+
+async def test_a_batch_is_triaged_with_one_look_up_of_each_customer_and_one_brief_for_each(shop: Workshop) -> None:
+    seqs = [await shop.arrive(payload(customer)) for customer in (JANE, "cust_1002", JANE, "cust_1007", "nobody")]
+
+    outcomes = await shop.triage.together(seqs)
+
+    statuses = [(await shop.signal(seq)).status for seq in seqs]
+    assert statuses == ["waiting", "waiting", "joined", "skipped", "received"]
+    assert (await shop.signal(seqs[2])).joined_to == seqs[0]
+    assert [isinstance(outcome, Again) for outcome in outcomes] == [False, False, False, False, True]
+    assert sorted(set(shop.customerio.ids_asked)) == ["cust_1001", "cust_1002", "cust_1007", "nobody"]
+    assert shop.customerio.ids_asked.count(JANE) == 1
+    assert [task.seq for task in shop.enqueued] == seqs[:2]
+    assert await shop.story(seqs[2]) == ["received", "joined"]
+
+
+async def test_a_batch_done_twice_is_done_once(shop: Workshop) -> None:
+    seqs = [await shop.arrive(payload(customer)) for customer in (JANE, "cust_1002")]
+    await asyncio.gather(shop.triage.together(seqs), shop.triage.together(seqs))
+    assert [await shop.story(seq) for seq in seqs] == [["received", "waiting"]] * 2
+    assert len(shop.enqueued) == 2
+
+
+async def test_one_whose_rules_fail_does_not_take_its_neighbours_down(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seqs = [await shop.arrive(payload(customer)) for customer in (JANE, "cust_1002")]
+    real = decide
+
+    def fails_for_jane(attributes: Mapping[str, object], rules: Rules) -> Decision:
+        if attributes.get("industry") == "Fintech" or attributes.get("mrr") in (850, "850"):
+            raise ZeroDivisionError
+        return real(attributes, rules)
+
+    monkeypatch.setattr(triage_module, "triage", fails_for_jane)
+    outcomes = await shop.triage.together(seqs)
+    assert [type(outcome) for outcome in outcomes] == [Again, Done]
+    assert (await shop.signal(seqs[1])).status is Status.WAITING
+    assert (await shop.signal(seqs[0])).reason == "unexpected ZeroDivisionError"
+
+
+async def test_one_that_cannot_be_written_does_not_take_its_neighbours_down(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seqs = [await shop.arrive(payload(customer)) for customer in (JANE, "cust_1002", "cust_1003")]
+    real = TriageStep._move
+
+    def fails_for_one(step: TriageStep, case: Any, *told: Any) -> Move:
+        if case.signal.seq == seqs[1]:
+            raise ZeroDivisionError
+        return real(step, case, *told)
+
+    monkeypatch.setattr(TriageStep, "_move", fails_for_one)
+    outcomes = await shop.triage.together(seqs)
+    assert [type(outcome) for outcome in outcomes] == [Done, Again, Done]
+    assert [(await shop.signal(seq)).status for seq in seqs] == ["waiting", "received", "waiting"]
+
+
+async def test_customers_seen_under_several_names_in_one_batch_become_one(shop: Workshop) -> None:
+    jane = next(person for person in PEOPLE if person.id == JANE)
+    seqs = [
+        await shop.arrive(known_by(id=JANE)),
+        await shop.arrive(known_by(email=str(jane.email))),
+        await shop.arrive(known_by(cio_id=str(jane.cio_id))),
+    ]
+    await shop.triage.together(seqs)
+    signals = [await shop.signal(seq) for seq in seqs]
+    assert len({signal.customer_seq for signal in signals}) == 1
+    assert [signal.status for signal in signals] == ["waiting", "joined", "joined"]
+
+
+# -- attributes seen a moment ago
+
+
+async def test_attributes_seen_within_the_cache_s_minutes_are_not_looked_up_again(tmp_path: Path) -> None:
+    async with workshop(tmp_path, look_up_cache_minutes=10, cool_down_hours=0) as shop:
+        await shop.triage(await shop.arrive(payload(JANE)))
+        seen_at = shop.clock()
+        shop.clock.forward(timedelta(minutes=9))
+        seq = await shop.arrive(payload(JANE))
+        await shop.triage(seq)
+        assert shop.customerio.ids_asked == [JANE]
+        found = await triaged(shop, seq)
+        assert (found.attributes_source, found.attributes_seen_at) == (AttributesSource.CACHED, seen_at)
+        assert (await shop.signal(seq)).status is Status.WAITING
+
+        shop.clock.forward(timedelta(minutes=2))
+        seq = await shop.arrive(payload(JANE))
+        await shop.triage(seq)
+        assert shop.customerio.ids_asked == [JANE, JANE]
+        assert (await triaged(shop, seq)).attributes_source is AttributesSource.LIVE
+
+
+async def test_a_customer_from_the_cache_is_not_taken_for_one_who_is_gone(tmp_path: Path) -> None:
+    async with workshop(tmp_path, look_up_cache_minutes=10, unknown_customer_retry_seconds=60) as shop:
+        await shop.triage(await shop.arrive(payload(JANE)))
+        seq = await shop.arrive(payload(JANE, "bounced"))
+        assert await shop.triage(seq) == Done()
+        assert (await shop.signal(seq)).status is Status.JOINED
+
+
+# -- a stronger signal after a weaker one
+
+
+async def test_a_complaint_after_a_bounce_is_researched_anew_where_that_is_set(tmp_path: Path) -> None:
+    async with workshop(tmp_path, research_stronger_signals=True) as shop:
+        await shop.briefed(payload(JANE, "bounced"))
+        seq = await shop.briefed(payload(JANE, "spammed"))
+        assert {brief.event_type for brief in await shop.briefs()} == {"bounced", "complained"}
+        weaker = await shop.arrive(payload(JANE, "unsubscribed"))
+        await shop.triage(weaker)
+        assert (await shop.signal(weaker)).status is Status.JOINED
+        assert (await shop.signal(weaker)).brief_seq == (await shop.signal(seq)).brief_seq
+
+
+async def test_a_complaint_that_comes_while_the_bounce_is_being_researched_is_researched_too(tmp_path: Path) -> None:
+    async with workshop(tmp_path, research_stronger_signals=True) as shop:
+        first, second = await shop.arrive(payload(JANE, "bounced")), await shop.arrive(payload(JANE, "spammed"))
+        await shop.triage(first)
+        await shop.record.write(
+            lambda connection: advance(
+                connection, first, expected=(Status.WAITING,), to=Status.RESEARCHING, now=shop.clock()
+            )
+        )
+        await shop.triage(second)
+        assert (await shop.signal(second)).status is Status.WAITING

@@ -63,6 +63,9 @@ class Upstreams:
             raise self.errors.pop(0)
         return MaveAnswer("## Why they churn\n\nThey do.", credits_used=40)
 
+    async def follow_up(self, message: str, thread_id: str) -> MaveAnswer:
+        raise AssertionError("research is built upon only where that is set")
+
 
 @dataclass
 class Shift:
@@ -201,8 +204,7 @@ async def test_the_ladder_ends_in_a_dead_letter(tmp_path: Path) -> None:
 async def test_spent_credits_wait_for_the_operator_and_go_on_by_themselves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("retry", "steps"):
-        monkeypatch.setattr(f"churn_radar.work.{module}.OPERATOR_DELAY", timedelta(seconds=0.2))
+    monkeypatch.setattr("churn_radar.work.troubles.PROBE_DELAYS", (timedelta(seconds=0.2),))
     spent = OperatorMustAct("mavera", "credits are spent", status=402)
     upstreams = Upstreams(errors=[spent] * 3)
     async with shift(tmp_path, upstreams, mavera_concurrency=1) as at_work:

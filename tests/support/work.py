@@ -40,6 +40,7 @@ from churn_radar.work.deliver import DeliverStep
 from churn_radar.work.engine import Outcome, Step, Task
 from churn_radar.work.replay import Replayed, replay
 from churn_radar.work.research import ResearchStep
+from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor
 from churn_radar.work.triage import TriageStep
 
@@ -110,7 +111,12 @@ class Clock:
 class NoPace:
     """Every call may go out at once."""
 
+    calls, seconds = 1_000_000, 1.0
+
     async def wait(self) -> None:
+        return
+
+    def keep_to(self, calls: int) -> None:
         return
 
 
@@ -286,8 +292,17 @@ async def workshop(
                 settings.triage_rules,
                 cool_down=timedelta(hours=settings.cool_down_hours),
                 unknown_retry=timedelta(seconds=settings.unknown_customer_retry_seconds),
+                fresh_for=timedelta(minutes=settings.look_up_cache_minutes),
+                stronger_anew=settings.research_stronger_signals,
             ),
-            research=ResearchStep(floor, mave_client, [sink.name for sink in sinks], settings.currency),
+            research=ResearchStep(
+                floor,
+                mave_client,
+                [sink.name for sink in sinks],
+                settings.currency,
+                Spending(floor, settings.budget),
+                reuse=timedelta(days=settings.reuse_research_days),
+            ),
             deliver=DeliverStep(floor, {sink.name: sink for sink in sinks}),
             sinks=list(sinks),
             customerio=customerio_app.state.simulation,
@@ -354,6 +369,7 @@ async def service(
     app_key: str = APP_KEY,
     mavera: MaveraSimulation | None = None,
     customerio_faults: Faults | None = None,
+    mavera_allows: int = 6000,
     **told: Any,
 ) -> AsyncIterator[Running]:
     """The service as `churn-radar serve` runs it, and a client that holds its key; `told` are settings."""
@@ -365,7 +381,7 @@ async def service(
         faults=customerio_faults or Faults(),
     )
     mave = mavera or MaveraSimulation()
-    mave.time_scale, mave.requests_per_minute = 0, 6000
+    mave.time_scale, mave.requests_per_minute = 0, mavera_allows
     customerio_app, mavera_app = create_customerio(simulation), create_mavera(mave)
     async with AsyncExitStack() as stack:
         customerio_url = await stack.enter_async_context(running(customerio_app))

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from churn_radar.errors import NotUnderstood
-from churn_radar.intake.payload import Event, Identifiers
+from churn_radar.intake.payload import Event, EventData, Identifiers, particular
 from churn_radar.store.arrivals import Arrival
 from churn_radar.triage.customer import CustomerRef
 from churn_radar.triage.kinds import PREFERENCES_CHANGED, UNSUBSCRIBED, event_kind, is_known_object_type
@@ -24,23 +23,24 @@ from churn_radar.triage.preferences import PreferenceChange, read_preferences
 _NO_NAMES = Identifiers()
 
 # Particulars worth keeping with a signal: enough to find the message again, nothing of its body.
-_FACTS = (
-    "delivery_id",
-    "action_id",
-    "campaign_id",
-    "broadcast_id",
-    "newsletter_id",
-    "transactional_message_id",
-    "trigger_id",
-    "trigger_event_id",
-    "template_id",
-    "subject",
-    "failure_message",
+_FACTS = frozenset(
+    {
+        "delivery_id",
+        "action_id",
+        "campaign_id",
+        "broadcast_id",
+        "newsletter_id",
+        "transactional_message_id",
+        "trigger_id",
+        "trigger_event_id",
+        "template_id",
+        "subject",
+        "failure_message",
+    }
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ChurnEvent:
+class ChurnEvent(NamedTuple):
     """A genuine churn event: what happened, to whom, when, and the key it is known by for good."""
 
     key: str
@@ -53,8 +53,7 @@ class ChurnEvent:
     facts: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class NotASignal:
+class NotASignal(NamedTuple):
     """A genuine event that says nothing about churn."""
 
     event_id: str | None
@@ -76,21 +75,21 @@ def understand(event: Event, alert_events: Collection[str]) -> ChurnEvent | NotA
     if name is None:
         raise NotUnderstood("neither metric nor event_type names the event")
     if not may_be_signal(name, alert_events) or not is_known_object_type(event.object_type):
-        return NotASignal(event.event_id)
+        return NotASignal(event.event_id or None)
     kind = event_kind(name)
     if kind == PREFERENCES_CHANGED:
         content = event.data.content if event.data else None
         if read_preferences(content) is PreferenceChange.PARTLY_ON:
-            return NotASignal(event.event_id)
+            return NotASignal(event.event_id or None)
         kind = UNSUBSCRIBED
     customer = _customer(event)
-    facts = {name: value for name in _FACTS if event.data and (value := getattr(event.data, name)) is not None}
+    facts = _particulars(event.data) if event.data else {}
     return ChurnEvent(
-        key=_key(event, kind, customer),
-        event_id=event.event_id,
+        key=_key(event, kind, customer, facts),
+        event_id=event.event_id or None,
         kind=kind,
         metric=name,
-        object_type=event.object_type,
+        object_type=event.object_type or None,
         customer=customer,
         occurred_at=event.timestamp,
         facts=facts,
@@ -110,24 +109,30 @@ def _customer(event: Event) -> CustomerRef:
         email = data.recipient
     if not (customer_id or cio_id or email):
         raise NotUnderstood("the event names no customer")
-    return CustomerRef(customer_id or None, cio_id, email or None)
+    return CustomerRef(customer_id or None, cio_id or None, email or None)
 
 
 def _digest(*parts: Any) -> str:
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
-def _key(event: Event, kind: str, customer: CustomerRef) -> str:
+def _particulars(data: EventData) -> dict[str, str]:
+    present = _FACTS & data.model_fields_set
+    return {name: text for name in present if (text := particular(getattr(data, name))) is not None}
+
+
+def _key(event: Event, kind: str, customer: CustomerRef, facts: Mapping[str, str]) -> str:
     """The permanent key: event id, kind and customer together, since sample events reuse an id across kinds.
 
     Without an event id the facts of the event are its identity, so a byte-identical retry is still known.
     """
     if event.event_id:
         return _digest("id", event.event_id, kind, customer.key)
-    # `content` is left out: it may be any JSON, of any size, and what it says is in `kind` already.
-    facts = event.data.model_dump(exclude={"customer_id", "identifiers", "content"}) if event.data else {}
+    data = event.data
+    addresses = {"email_address": data and data.email_address, "recipient": data and data.recipient}
+    known = {**facts, **{name: address for name, address in addresses.items() if address}}
     moment = event.timestamp.timestamp() if event.timestamp else None
-    return _digest("facts", kind, customer.key, moment, {k: v for k, v in facts.items() if v is not None})
+    return _digest("facts", kind, customer.key, moment, known)
 
 
 def to_arrival(event: ChurnEvent, *, received_at: datetime, source: str, force_salt: str | None = None) -> Arrival:

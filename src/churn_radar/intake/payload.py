@@ -1,7 +1,8 @@
 """The shape of a reporting webhook, as Customer.io documents it and as older senders write it.
 
 Everything is optional, because everything is in practice; ids come as text or numbers; unknown keys are let
-through unread. What is present but of a wrong type is an error: the caller quarantines it.
+through unread. Names and identifiers of a wrong type are an error: the caller quarantines the event. Of the mere
+particulars what is odd is left out.
 """
 
 from __future__ import annotations
@@ -9,8 +10,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
+    Strict,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, from_json
+from pydantic_core.core_schema import custom_error_schema
 
 from churn_radar.errors import NotUnderstood
 
@@ -19,46 +33,6 @@ MAX_TEXT_CHARACTERS = 2000
 MAX_NAME_CHARACTERS = 200
 # 1970 to 2100: outside, a "unix timestamp" is milliseconds or junk.
 EARLIEST, LATEST = 0, 4_102_444_800
-
-
-def _storable(text: str) -> None:
-    """Refuse what no database keeps as text: NUL characters and lone surrogates."""
-    if "\0" in text:
-        raise ValueError("text holds a NUL character")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("text holds half of a surrogate pair") from None
-
-
-def _identifier(value: object) -> object:
-    if value is None:
-        return None
-    if type(value) is str and len(value) <= MAX_ID_CHARACTERS and value.isascii() and "\0" not in value:
-        return value.strip() or None  # nearly all there is, at a third of the cost
-    if isinstance(value, bool) or not isinstance(value, str | int | None):
-        raise ValueError("an identifier is text or a whole number")
-    text = str(value).strip() if value is not None else ""
-    if len(text) > MAX_ID_CHARACTERS:
-        raise ValueError("an identifier is too long")
-    _storable(text)
-    return text or None
-
-
-def _text(value: object) -> object:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
-        raise ValueError("text was expected")
-    text = str(value) if value is not None else ""
-    _storable(text)
-    return text[:MAX_TEXT_CHARACTERS].strip() or None
-
-
-def _word(value: object) -> object:
-    if value is not None and not isinstance(value, str):
-        raise ValueError("text was expected")
-    return _text(value)
 
 
 def _instant(value: object) -> object:
@@ -83,10 +57,48 @@ def _instant(value: object) -> object:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-Identifier = Annotated[str | None, BeforeValidator(_identifier)]
-ShortText = Annotated[str | None, BeforeValidator(_text)]
-Word = Annotated[str | None, BeforeValidator(_word)]
+def _from_number(number: int) -> str:
+    text = str(number)
+    if len(text) > MAX_ID_CHARACTERS:
+        raise ValueError("an identifier is too long")
+    return text
+
+
+# Checked by pydantic itself rather than by functions of ours, which the door would pay for at every field. NUL is the
+# one character that no database keeps as text; half a surrogate pair is no text to pydantic either. Blanks become "".
+Text = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00]*$")]
+_TextId = Annotated[Text, StringConstraints(max_length=MAX_ID_CHARACTERS)]
+# A fractional number is no identifier: it is one that has lost its last digits on the way.
+_NumberId = Annotated[int, Strict(), AfterValidator(_from_number)]
+
+
+def _identifier(_: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    either = Annotated[_TextId | _NumberId, Field(union_mode="left_to_right")]
+    return custom_error_schema(
+        handler(either),
+        custom_error_type="identifier",
+        custom_error_message=f"an identifier is text or a whole number, of at most {MAX_ID_CHARACTERS} characters",
+    )
+
+
+# It leaves as text either way.
+Identifier = Annotated[str, GetPydanticSchema(_identifier)]
 UnixTime = Annotated[datetime | None, BeforeValidator(_instant)]
+# Not worth a quarantine, whatever they hold: what cannot be kept is left out (`particular`).
+Particular = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}]})]
+
+
+def particular(value: object) -> str | None:
+    """A particular as short text that any database keeps; None for what is blank, or neither text nor number."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        text = str(value)
+    except ValueError:  # an integer of thousands of digits
+        return None
+    if not text.isascii() or "\0" in text:
+        text = text.encode(errors="replace").decode().replace("\0", "")
+    return text.strip()[:MAX_TEXT_CHARACTERS] or None
 
 
 class Identifiers(BaseModel):
@@ -94,9 +106,9 @@ class Identifiers(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    id: Identifier = None
-    cio_id: Identifier = None
-    email: Identifier = None
+    id: Identifier | None = None
+    cio_id: Identifier | None = None
+    email: Identifier | None = None
 
 
 class EventData(BaseModel):
@@ -104,21 +116,21 @@ class EventData(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    customer_id: Identifier = None
+    customer_id: Identifier | None = None
     identifiers: Identifiers | None = None
-    email_address: Identifier = None
-    recipient: Identifier = None
-    delivery_id: Identifier = None
-    action_id: Identifier = None
-    campaign_id: Identifier = None
-    broadcast_id: Identifier = None
-    newsletter_id: Identifier = None
-    transactional_message_id: Identifier = None
-    trigger_id: Identifier = None
-    trigger_event_id: Identifier = None
-    template_id: Identifier = None
-    subject: ShortText = None
-    failure_message: ShortText = None
+    email_address: Identifier | None = None
+    recipient: Identifier | None = None
+    delivery_id: Particular = None
+    action_id: Particular = None
+    campaign_id: Particular = None
+    broadcast_id: Particular = None
+    newsletter_id: Particular = None
+    transactional_message_id: Particular = None
+    trigger_id: Particular = None
+    trigger_event_id: Particular = None
+    template_id: Particular = None
+    subject: Particular = None
+    failure_message: Particular = None
     content: Any = Field(None, description="Of preference changes: a JSON string of switches.")
 
 
@@ -131,12 +143,14 @@ class Event(BaseModel):
         title="CustomerioEvent",
     )
 
-    event_id: Identifier = Field(None, description="Customer.io's id of the event; retries repeat it.")
-    object_type: Word = Field(None, description="customer, email, push, sms, in_app, slack, webhook; may be absent.")
-    metric: Word = Field(None, description="What happened: unsubscribed, bounced, spammed, opened, ...")
-    event_type: Word = Field(None, description="Older name of `metric`, often prefixed: email_bounced.")
+    event_id: Identifier | None = Field(None, description="Customer.io's id of the event; retries repeat it.")
+    object_type: Text | None = Field(
+        None, description="customer, email, push, sms, in_app, slack, webhook; may be absent."
+    )
+    metric: Text | None = Field(None, description="What happened: unsubscribed, bounced, spammed, opened, ...")
+    event_type: Text | None = Field(None, description="Older name of `metric`, often prefixed: email_bounced.")
     timestamp: UnixTime = Field(None, description="When it happened, in unix seconds.")
-    customer_id: Identifier = Field(None, description="Older place of the customer's id.")
+    customer_id: Identifier | None = Field(None, description="Older place of the customer's id.")
     identifiers: Identifiers | None = Field(None, description="Older place of the customer's identifiers.")
     data: EventData | None = None
 

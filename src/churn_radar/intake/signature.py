@@ -14,16 +14,15 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 _HEX = re.compile(rb"[0-9a-f]{64}")
 _PREFIX = b"v0:"
 CLOCK_TOLERANCE_SECONDS = 8 * 24 * 3600
 
 
-@dataclass(frozen=True, slots=True)
-class SignedBody:
+class SignedBody(NamedTuple):
     """A body whose signature has been checked. Only `verify` (or a trusted caller) makes one."""
 
     body: bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import orjson
 
+from churn_radar.durable import append_lines
 from churn_radar.errors import SettingsError
 from churn_radar.research.brief import Brief
 from churn_radar.sinks.protocol import SinkOptions
@@ -33,25 +33,7 @@ class JsonlSink:
         size = self.path.stat().st_size if self.path.exists() else 0
         if size and size + len(line) > self.max_bytes:
             self.path.rename(self._dated_name())
-        # Private: briefs name customers.
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            size = os.fstat(descriptor).st_size
-            if size and not self._ends_a_line(size):
-                line = b"\n" + line  # a crash cut the last line short; keep it apart
-            view = memoryview(line)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if not size and hasattr(os, "O_DIRECTORY"):
-            _sync_folder(self.path.parent)
-
-    def _ends_a_line(self, size: int) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(size - 1)
-            return file.read(1) == b"\n"
+        append_lines(self.path, line)
 
     def _dated_name(self) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -60,15 +42,6 @@ class JsonlSink:
             # The clock was set back: one file must not take another's place.
             path, again = self.path.with_stem(f"{self.path.stem}-{stamp}-{again}"), again + 1
         return path
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name as durable as its content."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def create(options: SinkOptions) -> JsonlSink:

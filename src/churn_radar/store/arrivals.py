@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from functools import cache
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 from sqlalchemy import bindparam, insert
@@ -16,6 +17,8 @@ from churn_radar.store.tables import Status, quarantined_bodies, signals, to_mic
 from churn_radar.triage.customer import CustomerRef
 
 NOBODY = CustomerRef()
+
+# What the door makes for every event is a named tuple: as fixed as a frozen dataclass, and made in a third of the time.
 
 
 class Verdict(StrEnum):
@@ -27,8 +30,7 @@ class Verdict(StrEnum):
     QUARANTINED = "quarantined"
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """One thing to keep: a churn signal, or (with `body`) a genuine body that was not understood."""
 
     event_key: str
@@ -41,7 +43,7 @@ class Arrival:
     object_type: str | None = None
     customer: CustomerRef = NOBODY
     occurred_at: datetime | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = MappingProxyType({})
     forced: bool = False
     reason: str | None = None
     body: bytes | None = None
@@ -52,8 +54,7 @@ class Arrival:
         return self.event_id or self.signal_id
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """What became of an arrival: its verdict, and its row when it is new."""
 
     verdict: Verdict
@@ -80,10 +81,20 @@ _COLUMNS = (
     signals.c.reason,
     signals.c.updated_at,
 )
-_INSERT_SIGNAL = statement_text(
-    insert_or_ignore(signals, "event_key").values({column: bindparam(column.name) for column in _COLUMNS})
-)
-_INSERT_BODY = statement_text(insert(quarantined_bodies))
+_body_columns = (quarantined_bodies.c.signal_seq, quarantined_bodies.c.body, quarantined_bodies.c.size)
+_INSERT_BODY = statement_text(insert(quarantined_bodies).values({c: bindparam(c.name) for c in _body_columns}))
+_NEWEST = f"SELECT seq, event_key FROM {signals.name} ORDER BY seq DESC LIMIT ?"  # noqa: S608  no value in it
+# Each of up to this many rows has a statement of its own, which the driver keeps prepared: 544 values, where the
+# oldest SQLite takes 999.
+MOST_ROWS = 32
+
+
+@cache
+def _insert_signals(rows: int) -> str:
+    numbered: list[dict[str, Any]] = [
+        {column.name: bindparam(f"{column.name}_{row}") for column in _COLUMNS} for row in range(rows)
+    ]
+    return statement_text(insert_or_ignore(signals, "event_key").values(numbered))
 
 
 class Cursor(Protocol):
@@ -99,6 +110,9 @@ class Cursor(Protocol):
 
     def execute(self, statement: str, parameters: Any, /) -> Any:
         """Run one statement."""
+
+    def fetchall(self) -> list[Any]:
+        """The rows of the last statement."""
 
 
 def arrival_values(arrival: Arrival) -> dict[str, Any]:
@@ -156,18 +170,40 @@ def insert_arrivals(cursor: Cursor, arrivals: Sequence[Arrival]) -> list[Accepte
     this very batch, is a duplicate and changes nothing.
 
     This is the one query that goes to the driver's cursor itself: it is run for every churn event at the door,
-    and SQLAlchemy's own execution costs several times what SQLite takes for the row.
+    and SQLAlchemy's own execution costs several times what SQLite takes for the row. Many rows go in one statement
+    because the driver lets go of the interpreter for each, and gets it back only when the event loop pauses.
     """
     outcomes: list[Accepted] = []
-    for arrival in arrivals:
-        cursor.execute(_INSERT_SIGNAL, arrival_row(arrival))
-        is_new = cursor.rowcount == 1
-        if arrival.body is not None:
-            if is_new:
-                cursor.execute(_INSERT_BODY, (cursor.lastrowid, arrival.body))
-            outcomes.append(Accepted(Verdict.QUARANTINED, arrival.public_id))
-        elif is_new:
-            outcomes.append(Accepted(Verdict.ACCEPTED, arrival.public_id, cursor.lastrowid))
-        else:
-            outcomes.append(Accepted(Verdict.DUPLICATE, arrival.public_id))
+    start = 0
+    while start < len(arrivals):
+        # 45 rows are a statement of 32, one of 8, one of 4 and one of 1: few statements, and few to prepare.
+        size = min(MOST_ROWS, 1 << ((len(arrivals) - start).bit_length() - 1))
+        outcomes += _insert_some(cursor, arrivals[start : start + size])
+        start += size
     return outcomes
+
+
+def _insert_some(cursor: Cursor, arrivals: Sequence[Arrival]) -> list[Accepted]:
+    values = [value for arrival in arrivals for value in arrival_row(arrival)]
+    cursor.execute(_insert_signals(len(arrivals)), values)
+    new = _row_numbers(cursor, arrivals)
+    return [_outcome(cursor, arrival, new.pop(arrival.event_key, None)) for arrival in arrivals]
+
+
+def _row_numbers(cursor: Cursor, arrivals: Sequence[Arrival]) -> dict[str, int]:
+    """The rows that the last statement made, by event key: the newest there are, since row numbers only grow."""
+    last, count = cursor.lastrowid, cursor.rowcount
+    if count == len(arrivals) and last is not None:
+        return {arrival.event_key: last - count + 1 + place for place, arrival in enumerate(arrivals)}
+    if not count:
+        return {}
+    cursor.execute(_NEWEST, (count,))
+    return {event_key: seq for seq, event_key in cursor.fetchall()}
+
+
+def _outcome(cursor: Cursor, arrival: Arrival, seq: int | None) -> Accepted:
+    if arrival.body is not None:
+        if seq is not None:
+            cursor.execute(_INSERT_BODY, (seq, arrival.body, len(arrival.body)))
+        return Accepted(Verdict.QUARANTINED, arrival.public_id)
+    return Accepted(Verdict.DUPLICATE if seq is None else Verdict.ACCEPTED, arrival.public_id, seq)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import RowMapping, func, insert, or_, select
@@ -70,6 +70,7 @@ def _brief(row: RowMapping, event_ids: list[str]) -> Brief:
         unsupported_claims=row["unsupported_claims"],
         credits_used=row["credits_used"],
         mave_thread_id=row["mave_thread_id"],
+        reused_brief_id=row["reused_brief_id"],
         clarified=row["clarified"],
         attributes_source=row["attributes_source"],
         attributes_seen_at=row["attributes_seen_at"],
@@ -107,18 +108,30 @@ async def list_briefs(
     return await _stored(connection, (await connection.execute(statement)).mappings().all())
 
 
-async def recent_brief(
-    connection: AsyncConnection, customer_seq: int, *, now: datetime, cool_down: timedelta
-) -> int | None:
-    """The row number of the customer's newest brief, if it is younger than the cool-down."""
-    statement = (
-        select(briefs.c.seq, briefs.c.created_at)
-        .where(briefs.c.customer_seq == customer_seq)
-        .order_by(briefs.c.seq.desc())
-        .limit(1)
+async def recent_briefs(
+    connection: AsyncConnection, customer_seqs: Collection[int], *, since: datetime
+) -> dict[int, tuple[int, str]]:
+    """Each customer's newest brief that is younger than `since`, as (row number, kind of its event)."""
+    newest = (
+        select(func.max(briefs.c.seq)).where(briefs.c.customer_seq.in_(customer_seqs)).group_by(briefs.c.customer_seq)
     )
-    row = (await connection.execute(statement)).first()
-    return int(row[0]) if row and row[1] > now - cool_down else None
+    rows = await connection.execute(
+        select(briefs.c.customer_seq, briefs.c.seq, briefs.c.event_type).where(
+            briefs.c.seq.in_(newest), briefs.c.created_at > since
+        )
+    )
+    return {customer_seq: (seq, kind) for customer_seq, seq, kind in rows}
+
+
+async def kinds_of_briefs(connection: AsyncConnection, brief_seqs: Collection[int]) -> dict[int, set[str]]:
+    """The kinds of event that share each brief."""
+    kinds: dict[int, set[str]] = {seq: set() for seq in brief_seqs}
+    rows = await connection.execute(
+        select(signals.c.brief_seq, signals.c.kind).where(signals.c.brief_seq.in_(brief_seqs))
+    )
+    for brief_seq, kind in rows:
+        kinds[brief_seq].add(kind)
+    return kinds
 
 
 async def public_ids(connection: AsyncConnection, seqs: Sequence[int]) -> dict[int, str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, and_, delete, insert, or_, select, union, update
+from sqlalchemy import RowMapping, bindparam, delete, insert, or_, select, union, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.store.tables import briefs, customers, signals
@@ -26,73 +29,167 @@ def _known(row: RowMapping) -> KnownCustomer:
     return KnownCustomer(row["seq"], Profile(ref, row["attributes"]), row["seen_at"])
 
 
-async def _first(connection: AsyncConnection, condition: ColumnElement[bool]) -> KnownCustomer | None:
-    statement = select(customers).where(condition).order_by(customers.c.seen_at.desc()).limit(1)
-    row = (await connection.execute(statement)).mappings().first()
-    return _known(row) if row else None
+class _Acquaintances:
+    """The rows that share an identifier with somebody asked for, and the rules of who is who. No I/O.
+
+    `rows` come newest seen first, so that of several the newest counts.
+    """
+
+    def __init__(self, rows: Sequence[KnownCustomer]) -> None:
+        self._by_cio_id: dict[str, list[KnownCustomer]] = defaultdict(list)
+        self._by_id: dict[str, list[KnownCustomer]] = defaultdict(list)
+        self._by_email: dict[str, list[KnownCustomer]] = defaultdict(list)
+        for row in rows:
+            ref = row.profile.ref
+            self._by_cio_id[ref.cio_id or ""].append(row)
+            self._by_id[ref.id or ""].append(row)
+            self._by_email[ref.email or ""].append(row)
+
+    def named(self, ref: CustomerRef) -> KnownCustomer | None:
+        """The customer that a reference names.
+
+        The lasting identifiers decide first; a mail address may have changed hands, so it only finds somebody
+        whose other identifiers do not contradict the reference.
+        """
+        if ref.cio_id and (found := self._by_cio_id.get(ref.cio_id)):
+            return found[0]
+        if ref.id and (found := self._by_id.get(ref.id)):
+            return found[0]
+        if ref.email and (found := self._by_email.get(ref.email.lower())):
+            other = found[0].profile.ref
+            contradicts = (ref.id and other.id and ref.id != other.id) or (
+                ref.cio_id and other.cio_id and ref.cio_id != other.cio_id
+            )
+            return None if contradicts else found[0]
+        return None
+
+    def same(self, ref: CustomerRef) -> set[int]:
+        """The rows that a reference read live shows to be one customer.
+
+        A row that knows another lasting identifier is somebody else: somebody who had the id or the address before.
+        """
+        same: set[int] = set()
+        if ref.cio_id:
+            same |= {row.seq for row in self._by_cio_id.get(ref.cio_id, ())}
+        if ref.id:
+            same |= {row.seq for row in self._by_id.get(ref.id, ()) if not row.profile.ref.cio_id}
+        if ref.email:
+            by_email = self._by_email.get(ref.email.lower(), ())
+            same |= {row.seq for row in by_email if not row.profile.ref.cio_id and not row.profile.ref.id}
+        return same
+
+
+async def _acquaintances(connection: AsyncConnection, refs: Sequence[CustomerRef]) -> _Acquaintances:
+    asked = (
+        (customers.c.cio_id, {ref.cio_id for ref in refs if ref.cio_id}),
+        (customers.c.customer_id, {ref.id for ref in refs if ref.id}),
+        (customers.c.email, {ref.email.lower() for ref in refs if ref.email}),
+    )
+    rows: dict[int, KnownCustomer] = {}
+    for column, values in asked:
+        if values:
+            found = await connection.execute(select(customers).where(column.in_(values)))
+            rows |= {row["seq"]: _known(row) for row in found.mappings()}
+    return _Acquaintances(sorted(rows.values(), key=lambda row: row.seen_at, reverse=True))
+
+
+async def recall_all(connection: AsyncConnection, refs: Sequence[CustomerRef]) -> list[KnownCustomer | None]:
+    """The customers that some references name, as last seen, in the order of the references."""
+    known = await _acquaintances(connection, refs)
+    return [known.named(ref) for ref in refs]
 
 
 async def recall(connection: AsyncConnection, ref: CustomerRef) -> KnownCustomer | None:
-    """The customer that a reference names, as last seen.
-
-    The lasting identifiers decide first; a mail address may have changed hands, so it only finds somebody
-    whose other identifiers do not contradict the reference.
-    """
-    if ref.cio_id and (found := await _first(connection, customers.c.cio_id == ref.cio_id)):
-        return found
-    if ref.id and (found := await _first(connection, customers.c.customer_id == ref.id)):
-        return found
-    if ref.email and (found := await _first(connection, customers.c.email == ref.email.lower())):
-        other = found.profile.ref
-        contradicts = (ref.id and other.id and ref.id != other.id) or (
-            ref.cio_id and other.cio_id and ref.cio_id != other.cio_id
-        )
-        return None if contradicts else found
-    return None
+    """The customer that a reference names, as last seen."""
+    return (await recall_all(connection, [ref]))[0]
 
 
-async def remember(connection: AsyncConnection, profile: Profile, now: datetime) -> int:
-    """Keep a profile that was just read live; returns the customer's row number.
+async def remember_all(connection: AsyncConnection, profiles: Sequence[Profile], now: datetime) -> list[int]:
+    """Keep profiles that were just read live; returns the customers' row numbers, in the order of the profiles.
 
     One customer under several names becomes one row as soon as one look-up shows the names together; their
     signals and briefs move to that row.
     """
+    rows: dict[CustomerRef, int] = {}
+    left = {profile.ref: profile for profile in profiles}
+    while left:
+        # Whoever shares a name or a row with one before them comes in the next round, when that one is written down.
+        known = await _acquaintances(connection, list(left))
+        taken: set[tuple[str, str] | int] = set()
+        new: list[Profile] = []
+        seen: list[tuple[KnownCustomer, Profile]] = []
+        gone: list[tuple[int, int]] = []
+        for ref, profile in left.items():
+            found, same = known.named(ref), known.same(ref)
+            claims: set[tuple[str, str] | int] = {*_names(ref), *same, *([found.seq] if found else [])}
+            if not taken.isdisjoint(claims):
+                continue
+            taken |= claims
+            if found is None:
+                new.append(profile)
+            else:
+                seen.append((found, profile))
+                rows[ref] = found.seq
+                gone += [(other, found.seq) for other in same - {found.seq}]
+        rows |= await _insert(connection, new, now)
+        await _update(connection, seen, now)
+        for other, into in gone:
+            await _merge(connection, other, into)
+        left = {ref: profile for ref, profile in left.items() if ref not in rows}
+    return [rows[profile.ref] for profile in profiles]
+
+
+async def remember(connection: AsyncConnection, profile: Profile, now: datetime) -> int:
+    """Keep a profile that was just read live; returns the customer's row number."""
+    return (await remember_all(connection, [profile], now))[0]
+
+
+def _names(ref: CustomerRef) -> set[tuple[str, str]]:
+    named = (("id", ref.id), ("cio_id", ref.cio_id), ("email", ref.email and ref.email.lower()))
+    return {(kind, value) for kind, value in named if value}
+
+
+async def _insert(connection: AsyncConnection, profiles: Sequence[Profile], now: datetime) -> dict[CustomerRef, int]:
+    if not profiles:
+        return {}
+    inserted = await connection.execute(
+        insert(customers).returning(customers.c.seq, sort_by_parameter_order=True),
+        [_values(profile, CustomerRef(), now) for profile in profiles],
+    )
+    return {profile.ref: seq for profile, seq in zip(profiles, inserted.scalars(), strict=True)}
+
+
+async def _update(connection: AsyncConnection, seen: Sequence[tuple[KnownCustomer, Profile]], now: datetime) -> None:
+    if not seen:
+        return
+    columns = ("customer_id", "cio_id", "email", "attributes", "seen_at")
+    await connection.execute(
+        update(customers)
+        .where(customers.c.seq == bindparam("at_seq"))
+        .values({name: bindparam(f"to_{name}") for name in columns}),
+        [
+            {"at_seq": known.seq}
+            | {f"to_{name}": value for name, value in _values(profile, known.profile.ref, now).items()}
+            for known, profile in seen
+        ],
+    )
+
+
+def _values(profile: Profile, before: CustomerRef, now: datetime) -> dict[str, Any]:
     ref = profile.ref
-    known = await recall(connection, ref)
-    values = {
-        "customer_id": ref.id or (known.profile.ref.id if known else None),
-        "cio_id": ref.cio_id or (known.profile.ref.cio_id if known else None),
-        "email": ref.email.lower() if ref.email else (known.profile.ref.email if known else None),
+    return {
+        "customer_id": ref.id or before.id,
+        "cio_id": ref.cio_id or before.cio_id,
+        "email": ref.email.lower() if ref.email else before.email,
         "attributes": dict(profile.attributes),
         "seen_at": now,
     }
-    if known:
-        await connection.execute(update(customers).where(customers.c.seq == known.seq).values(**values))
-        await _gather(connection, ref, known.seq)
-        return known.seq
-    inserted = await connection.execute(insert(customers).values(**values).returning(customers.c.seq))
-    return int(inserted.scalar_one())
 
 
-async def _gather(connection: AsyncConnection, ref: CustomerRef, into: int) -> None:
-    """Make one row of those that `ref` shows to be one customer.
-
-    A row that knows another lasting identifier is somebody else: somebody who had the id or the address before.
-    """
-    no_cio_id, no_id = customers.c.cio_id.is_(None), customers.c.customer_id.is_(None)
-    same: list[ColumnElement[bool]] = []
-    if ref.cio_id:
-        same.append(customers.c.cio_id == ref.cio_id)
-    if ref.id:
-        same.append(and_(customers.c.customer_id == ref.id, no_cio_id))
-    if ref.email:
-        same.append(and_(customers.c.email == ref.email.lower(), no_cio_id, no_id))
-    others = (await connection.execute(select(customers.c.seq).where(or_(*same), customers.c.seq != into))).scalars()
-    for other in others.all():
-        for table in (signals, briefs):
-            moved = update(table).where(table.c.customer_seq == other)
-            await connection.execute(moved.values(customer_seq=into))
-        await connection.execute(delete(customers).where(customers.c.seq == other))
+async def _merge(connection: AsyncConnection, other: int, into: int) -> None:
+    for table in (signals, briefs):
+        await connection.execute(update(table).where(table.c.customer_seq == other).values(customer_seq=into))
+    await connection.execute(delete(customers).where(customers.c.seq == other))
 
 
 async def customers_named(connection: AsyncConnection, name: str) -> tuple[int, ...]:
@@ -115,4 +212,5 @@ async def customers_named(connection: AsyncConnection, name: str) -> tuple[int, 
 
 async def load_customer(connection: AsyncConnection, seq: int) -> KnownCustomer | None:
     """The customer of a row number."""
-    return await _first(connection, customers.c.seq == seq)
+    row = (await connection.execute(select(customers).where(customers.c.seq == seq))).mappings().first()
+    return _known(row) if row else None

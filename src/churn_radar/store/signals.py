@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.store.tables import (
@@ -48,11 +48,19 @@ class Signal:
     joined_to: int | None
     brief_seq: int | None
     updated_at: datetime
+    failed_service: str | None = None
+    failed_status: int | None = None
 
     @property
     def public_id(self) -> str:
         """The id that people use: Customer.io's when there is one, else ours."""
         return self.event_id or self.signal_id
+
+
+# The columns that triage moves, and where their values are in a Move.
+_MOVED = {"status": "to"} | {
+    name: name for name in ("reason", "customer_seq", "priority", "triage", "joined_to", "brief_seq")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,8 @@ def _signal(row: RowMapping) -> Signal:
         joined_to=row["joined_to"],
         brief_seq=row["brief_seq"],
         updated_at=row["updated_at"],
+        failed_service=row["failed_service"],
+        failed_status=row["failed_status"],
     )
 
 
@@ -96,6 +106,12 @@ async def load_signal(connection: AsyncConnection, seq: int) -> Signal | None:
     """The signal of a row number."""
     row = (await connection.execute(select(signals).where(signals.c.seq == seq))).mappings().first()
     return _signal(row) if row else None
+
+
+async def load_signals(connection: AsyncConnection, seqs: Sequence[int]) -> list[Signal]:
+    """The signals of some row numbers, in the order of their arrival."""
+    statement = select(signals).where(signals.c.seq.in_(seqs)).order_by(signals.c.seq)
+    return [_signal(row) for row in (await connection.execute(statement)).mappings()]
 
 
 async def find_signal(connection: AsyncConnection, public_id: str) -> Signal | None:
@@ -136,6 +152,49 @@ async def advance(
         insert(signal_history).values(signal_seq=seq, at=now, status=to, reason=reason, attempt=attempts)
     )
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Where triage moves a signal, and what it has found out."""
+
+    seq: int
+    to: Status
+    reason: str | None
+    customer_seq: int
+    priority: int
+    triage: dict[str, Any]
+    joined_to: int | None
+    brief_seq: int | None
+
+
+async def standing_at(connection: AsyncConnection, seqs: Sequence[int], status: Status) -> set[int]:
+    """Those of some signals that stand at a status, and will for the rest of this transaction."""
+    rows = await connection.execute(select(signals.c.seq).where(signals.c.seq.in_(seqs), signals.c.status == status))
+    return set(rows.scalars())
+
+
+async def advance_all(connection: AsyncConnection, moves: Sequence[Move], now: datetime) -> None:
+    """As `advance`, for many in two statements; the caller has made sure in this transaction where they stand."""
+    if not moves:
+        return
+    moved: dict[str, Any] = {
+        **{name: bindparam(f"to_{name}") for name in _MOVED},
+        "attempts": 0,
+        "due_at": None,
+        "updated_at": now,
+    }
+    await connection.execute(
+        update(signals).where(signals.c.seq == bindparam("at_seq")).values(moved),
+        [
+            {"at_seq": move.seq, **{f"to_{name}": getattr(move, field) for name, field in _MOVED.items()}}
+            for move in moves
+        ],
+    )
+    await connection.execute(
+        insert(signal_history),
+        [{"signal_seq": m.seq, "at": now, "status": m.to, "reason": m.reason, "attempt": 0} for m in moves],
+    )
 
 
 async def history(connection: AsyncConnection, signal: Signal) -> list[Step]:
@@ -233,20 +292,37 @@ async def joined_signals(connection: AsyncConnection, leader_seq: int) -> list[S
     return [_signal(row) for row in (await connection.execute(statement)).mappings()]
 
 
-async def leader_under_way(connection: AsyncConnection, customer_seq: int, *, not_seq: int) -> Signal | None:
-    """The customer's signal that is waiting for research or being researched, if any."""
-    statement = (
-        select(signals)
-        .where(
-            signals.c.customer_seq == customer_seq,
-            signals.c.status.in_((Status.WAITING, Status.RESEARCHING)),
-            signals.c.seq != not_seq,
-        )
-        .order_by(signals.c.seq)
-        .limit(1)
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """A signal whose brief others of the same customer may share."""
+
+    seq: int
+    customer_seq: int
+    public_id: str
+    kind: str | None
+    status: Status
+    received_at: datetime
+
+
+async def leaders_under_way(connection: AsyncConnection, customer_seqs: Collection[int]) -> list[Leader]:
+    """Signals of some customers that are waiting for research or being researched, oldest first."""
+    columns = (
+        signals.c.seq,
+        signals.c.customer_seq,
+        func.coalesce(signals.c.event_id, signals.c.signal_id),
+        signals.c.kind,
+        signals.c.status,
+        signals.c.received_at,
     )
-    row = (await connection.execute(statement)).mappings().first()
-    return _signal(row) if row else None
+    # As an expression, so that no database goes by the index on the status, and looks at all that waits.
+    status = signals.c.status.concat("")
+    rows = await connection.execute(
+        select(*columns).where(
+            signals.c.customer_seq.in_(customer_seqs), status.in_([Status.WAITING.value, Status.RESEARCHING.value])
+        )
+    )
+    found = [Leader(*row[:4], Status(row[4]), row[5]) for row in rows]
+    return sorted(found, key=lambda leader: leader.seq)
 
 
 async def attach_brief(connection: AsyncConnection, leader_seq: int, brief_seq: int) -> None:

@@ -2,7 +2,7 @@
 
 Reading order is the order of the work: a body arrives (`signals`, and `quarantined_bodies` when it is not
 understood), its customer is looked up (`customers`), Mave answers (`briefs`), each sink gets it
-(`deliveries`). `signal_history` is the append-only story of each signal.
+(`deliveries`). `signal_history` is the append-only story of each signal, `credits` the ledger of what Mave cost.
 """
 
 from __future__ import annotations
@@ -98,6 +98,10 @@ class Status(StrEnum):
 WAITING = "status = 'waiting'"
 FRESH_WAITING = f"{WAITING} AND due_at IS NULL"
 
+# Briefs that opened a Mavera thread which can be gone on in; and entries of the ledger whose price is not known yet.
+REUSABLE = "mave_thread_id IS NOT NULL AND reused_brief_id IS NULL AND thread_lost_at IS NULL"
+UNDER_WAY = "purpose = 'under_way'"
+
 UNFINISHED = (Status.RECEIVED, Status.WAITING, Status.RESEARCHING)
 
 
@@ -161,6 +165,8 @@ signals = Table(
     # No foreign key: briefs point at signals, and a circle of keys cannot be created on SQLite.
     Column("brief_seq", _Seq),
     Column("updated_at", Instant, nullable=False),
+    Column("failed_service", String(32), comment="of a dead letter: which upstream it died of"),
+    Column("failed_status", Integer, comment="of a dead letter: that upstream's last answer; null when none came"),
     # Each index is paid for by every event at the door: what is null on arrival is left out of it.
     Index("ix_signals_event_id", "event_id", "seq"),
     Index("ix_signals_status_seq", "status", "seq"),
@@ -197,6 +203,9 @@ quarantined_bodies = Table(
     metadata,
     Column("signal_seq", _Seq, ForeignKey("signals.seq", ondelete="CASCADE"), primary_key=True),
     Column("body", LargeBinary, nullable=False, comment="the raw bytes, as signed"),
+    Column("size", Integer, comment="bytes of the body"),
+    # Holds both columns, so that the sum of the sizes is read from here and never from among the bodies.
+    Index("ix_quarantined_bodies_size", "signal_seq", "size"),
 )
 
 customers = Table(
@@ -248,8 +257,12 @@ briefs = Table(
     Column("notes", Json, nullable=False),
     Column("signal_received_at", Instant, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("reused_brief_id", String(40), comment="the brief whose Mavera thread this one continues"),
+    Column("thread_lost_at", Instant, comment="Mavera did not go on in the thread of this brief"),
     Index("ix_briefs_customer_seq", "customer_seq", "seq"),
     Index("ix_briefs_signal_seq", "signal_seq"),
+    _index_of_set("ix_briefs_reused_brief_id", "reused_brief_id"),
+    _index_where("ix_briefs_reusable", REUSABLE, "persona_type", "event_type", "plan", "created_at"),
     sqlite_autoincrement=True,
 )
 
@@ -266,4 +279,20 @@ deliveries = Table(
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("brief_seq", "sink"),
     Index("ix_deliveries_status", "status", "seq"),
+)
+
+credits = Table(
+    "credits",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("spent_at", Instant, nullable=False, comment="when the call went out"),
+    Column("amount", Integer, nullable=False, comment="Mavera credits"),
+    Column("purpose", String(16), nullable=False, comment="brief, lost, unanswered; under_way until that is known"),
+    # What was spent stays spent when the signal or its brief is deleted.
+    Column("signal_seq", _Seq, ForeignKey("signals.seq", ondelete="SET NULL")),
+    Column("brief_seq", _Seq, ForeignKey("briefs.seq", ondelete="SET NULL")),
+    Column("reused_brief_id", String(40), comment="the brief whose thread is gone on in"),
+    # Holds all that the month's sums are made of.
+    Index("ix_credits_spent_at", "spent_at", "purpose", "amount"),
+    _index_where("ix_credits_under_way", UNDER_WAY, "reused_brief_id"),
 )

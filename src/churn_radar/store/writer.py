@@ -175,7 +175,9 @@ class GroupWriter:
                 return
             _fail([unit.done for unit in units], error)
             return
-        for unit, (result, raised) in zip(units, outcomes, strict=True):
+        # What there was no time for goes first in the next one.
+        self._units[:0] = units[len(outcomes) :]
+        for unit, (result, raised) in zip(units, outcomes, strict=False):
             if unit.done.done():
                 continue
             if raised is None:

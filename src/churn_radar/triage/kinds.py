@@ -55,6 +55,15 @@ def event_kind(name: str) -> str:
     return _SYNONYMS.get(kind, kind)
 
 
+# What a signal says about staying: an address that fails says the least, a complaint the most.
+_STRENGTHS = {BOUNCED: 1, UNSUBSCRIBED: 2, COMPLAINED: 3}
+
+
+def strength(kind: str) -> int:
+    """How strongly a kind of event speaks of leaving, to be compared with another's; kinds of one's own count least."""
+    return _STRENGTHS.get(kind, 0)
+
+
 def is_known_object_type(object_type: str | None) -> bool:
     """Whether events about this type of object can be churn signals; older events name none, and count."""
     if object_type is None or not object_type.strip():

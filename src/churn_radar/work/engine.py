@@ -12,10 +12,11 @@ steps is set well above what they need.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 import structlog
@@ -61,7 +62,9 @@ class Again:
 
 
 Outcome = Done | Again
+_Alike = tuple[Step, int, timedelta | None]
 Handler = Callable[[int], Awaitable[Outcome]]
+BatchHandler = Callable[[Sequence[int]], Awaitable[Sequence[Outcome]]]
 
 
 class Engine:
@@ -74,49 +77,80 @@ class Engine:
         self._queries = queries
         self._running: asyncio.Task[None] | None = None
         self._clearing: asyncio.Task[None] | None = None
+        self._most: dict[Step, int] = {}
         self._in_flight: dict[tuple[Step, int], asyncio.Task[Any] | None] = {}
         self.on_finished: Callable[[Step, int, Outcome], None] = lambda step, seq, outcome: None
 
     def register(self, step: Step, handler: Handler, *, concurrency: int) -> None:
         """Let `handler(seq)` do a step, at most `concurrency` at once."""
 
+        async def one_by_one(seqs: Sequence[int]) -> Sequence[Outcome]:
+            return [await handler(seq) for seq in seqs]
+
+        self.register_batches(step, one_by_one, concurrency=concurrency, most=1)
+
+    def register_batches(self, step: Step, handler: BatchHandler, *, concurrency: int, most: int) -> None:
+        """Let `handler(seqs)` do a step for up to `most` rows at a time, at most `concurrency` times at once.
+
+        It answers with an outcome for each row, in order.
+        """
+        self._most[step] = most
+
         @self._pgq.entrypoint(step.value, concurrency_limit=concurrency)
         async def run(job: Job) -> None:
-            seq = int(job.payload or b"0")
-            if (step, seq) in self._in_flight:
-                # A replay made a second job of a step that is under way: the first one does it.
+            named = [int(number) for number in (job.payload or b"").split(b",") if number]
+            # A replay made a second job of a step that is under way: the first one does it.
+            seqs = [seq for seq in named if (step, seq) not in self._in_flight]
+            if not seqs:
                 return
             task = asyncio.current_task()
-            self._in_flight[step, seq] = task
+            self._in_flight.update({(step, seq): task for seq in seqs})
             try:
-                outcome = await handler(seq)
-            except asyncio.CancelledError:
-                if task is None or task.cancelling():
-                    raise
-                # Not this job was cancelled but something that it waited for, in a sink for instance.
-                log.warning("work.step_cancelled", step=step.value, seq=seq)
-                outcome = Again(FAULT_DELAY)
-            except Exception:
-                # Steps turn every failure into an outcome; what arrives here is a fault of ours. The record
-                # still holds the work, so nothing is lost: try again, and leave a trace for the developers.
-                log.exception("work.step_failed", step=step.value, seq=seq)
-                outcome = Again(FAULT_DELAY)
+                outcomes = await self._attempt(step, seqs, handler, task)
             finally:
-                del self._in_flight[step, seq]
-            self.on_finished(step, seq, outcome)
-            if isinstance(outcome, Again):
-                raise RetryRequested(delay=outcome.delay)
+                for seq in seqs:
+                    del self._in_flight[step, seq]
+            for seq, outcome in zip(seqs, outcomes, strict=True):
+                self.on_finished(step, seq, outcome)
+            again = [
+                Task(step, seq, job.priority, outcome.delay)
+                for seq, outcome in zip(seqs, outcomes, strict=True)
+                if isinstance(outcome, Again)
+            ]
+            if len(seqs) == 1 and isinstance(outcomes[0], Again):
+                raise RetryRequested(delay=outcomes[0].delay)
+            await self.enqueue(again)
+
+    async def _attempt(
+        self, step: Step, seqs: Sequence[int], handler: BatchHandler, task: asyncio.Task[Any] | None
+    ) -> Sequence[Outcome]:
+        try:
+            return await handler(seqs)
+        except asyncio.CancelledError:
+            if task is None or task.cancelling():
+                raise
+            # Not this job was cancelled but something that it waited for, in a sink for instance.
+            log.warning("work.step_cancelled", step=step.value, seqs=len(seqs))
+        except Exception:
+            # Steps turn every failure into an outcome; what arrives here is a fault of ours. The record
+            # still holds the work, so nothing is lost: try again, and leave a trace for the developers.
+            log.exception("work.step_failed", step=step.value, seqs=len(seqs))
+        return [Again(FAULT_DELAY)] * len(seqs)
 
     async def enqueue(self, tasks: Sequence[Task]) -> None:
         """Add work, dearest first within a step."""
-        if not tasks:
-            return
-        await self._queries.enqueue(
-            [task.step.value for task in tasks],
-            [b"%d" % task.seq for task in tasks],
-            [task.priority for task in tasks],
-            [task.delay for task in tasks],
-        )
+        jobs = [job for key, alike in groupby(tasks, key=_alike) for job in self._jobs(key, alike)]
+        if jobs:
+            names, payloads, priorities, delays = (list(column) for column in zip(*jobs, strict=True))
+            await self._queries.enqueue(names, payloads, priorities, delays)
+
+    def _jobs(self, key: _Alike, tasks: Iterable[Task]) -> Iterator[tuple[str, bytes, int, timedelta | None]]:
+        """Tasks that differ in nothing but the row, as PgQueuer's jobs: as many rows to a job as the step takes."""
+        step, priority, delay = key
+        seqs = [b"%d" % task.seq for task in tasks]
+        most = self._most.get(step, 1)
+        for start in range(0, len(seqs), most):
+            yield step.value, b",".join(seqs[start : start + most]), priority, delay
 
     def start(self) -> None:
         """Begin to run jobs; needs a running event loop."""
@@ -150,7 +184,7 @@ class Engine:
         return self._running is not None and not self._running.done()
 
     async def backlog(self) -> dict[str, int]:
-        """How many jobs wait or run, by step."""
+        """How many jobs wait or run, by step; one of the triage may stand for many signals."""
         counts = {step.value: 0 for step in Step}
         for line in await self._queries.queue_size():
             counts[line.entrypoint] += line.count
@@ -161,6 +195,10 @@ class Engine:
             await asyncio.sleep(CLEAR_LOGS_EVERY.total_seconds())
             await self._queries.clear_queue_log()
             await self._queries.clear_statistics_log()
+
+
+def _alike(task: Task) -> _Alike:
+    return task.step, task.priority, task.delay
 
 
 def _tell_of_death(running: asyncio.Task[None]) -> None:

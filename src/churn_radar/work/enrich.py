@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from churn_radar.errors import GiveUp, RetryLater
 from churn_radar.research.brief import AttributesSource
-from churn_radar.store.customers import KnownCustomer, recall
+from churn_radar.store.customers import KnownCustomer, recall_all
 from churn_radar.store.record import Record
 from churn_radar.triage.customer import CustomerRef, Profile
 
@@ -25,13 +27,14 @@ class LookUp(Protocol):
 class Enriched:
     """A customer with attributes. `known` is set when they were not read live just now.
 
-    `failure` is why not, when the App API could not say whether it knows the customer.
+    `failure` is why not, when the App API could not say whether it knows the customer; `gone` when it said no.
     """
 
     profile: Profile
     source: AttributesSource
     known: KnownCustomer | None = None
     failure: RetryLater | GiveUp | None = None
+    gone: bool = False
 
     @property
     def seen_at(self) -> datetime | None:
@@ -39,23 +42,47 @@ class Enriched:
         return self.known.seen_at if self.known else None
 
 
-async def enrich(record: Record, customerio: LookUp, ref: CustomerRef) -> Enriched | None:
-    """The customer's attributes, and where they came from; None for a customer nobody has ever seen.
+Found = Enriched | Exception | None
 
-    Raises UpstreamError when the App API cannot answer and the record has never seen the customer, or when
-    the operator must act: degraded research is no cure for a wrong key.
+
+async def enrich(
+    record: Record, customerio: LookUp, refs: Sequence[CustomerRef], *, fresh_since: datetime | None = None
+) -> list[Found]:
+    """Each customer's attributes, and where they came from; None for a customer nobody has ever seen.
+
+    What the record has seen since `fresh_since` is not looked up again. An error stands in place of a customer
+    when the App API cannot answer and the record has never seen them, or when the operator must act: degraded
+    research is no cure for a wrong key.
     """
-    failure: RetryLater | GiveUp | None = None
-    try:
-        profile = await customerio.look_up(ref)
-    except (RetryLater, GiveUp) as error:
-        profile, failure = None, error
-    if profile is not None:
-        return Enriched(profile, AttributesSource.LIVE)
+    found: dict[CustomerRef, Found] = {}
+    if fresh_since is not None:
+        for ref, known in (await _recall(record, refs)).items():
+            if known.seen_at >= fresh_since:
+                found[ref] = Enriched(known.profile, AttributesSource.CACHED, known)
+    asked = [ref for ref in dict.fromkeys(refs) if ref not in found]
+    answers = await asyncio.gather(*(customerio.look_up(ref) for ref in asked), return_exceptions=True)
+    missing: dict[CustomerRef, RetryLater | GiveUp | None] = {}
+    for ref, answer in zip(asked, answers, strict=True):
+        if isinstance(answer, Profile):
+            found[ref] = Enriched(answer, AttributesSource.LIVE)
+        elif answer is None or isinstance(answer, RetryLater | GiveUp):
+            missing[ref] = answer
+        elif isinstance(answer, Exception):
+            found[ref] = answer
+        else:
+            raise answer
+    seen = await _recall(record, list(missing)) if missing else {}
+    for ref, failure in missing.items():
+        if known_before := seen.get(ref):
+            found[ref] = Enriched(
+                known_before.profile, AttributesSource.CACHED, known_before, failure, gone=failure is None
+            )
+        else:
+            found[ref] = failure
+    return [found[ref] for ref in refs]
+
+
+async def _recall(record: Record, refs: Sequence[CustomerRef]) -> dict[CustomerRef, KnownCustomer]:
     async with record.read() as connection:
-        known = await recall(connection, ref)
-    if known is not None:
-        return Enriched(known.profile, AttributesSource.CACHED, known, failure)
-    if failure is not None:
-        raise failure
-    return None
+        known = await recall_all(connection, refs)
+    return {ref: customer for ref, customer in zip(refs, known, strict=True) if customer}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,24 +13,47 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from churn_radar import metrics
 from churn_radar.customerio.client import SERVICE
 from churn_radar.errors import RecordUnavailable
-from churn_radar.store.briefs import recent_brief
-from churn_radar.store.customers import remember
-from churn_radar.store.signals import Signal, advance, leader_under_way, load_signal
+from churn_radar.research.brief import AttributesSource
+from churn_radar.store.briefs import kinds_of_briefs, recent_briefs
+from churn_radar.store.customers import remember_all
+from churn_radar.store.signals import (
+    Move,
+    Signal,
+    advance,
+    advance_all,
+    leaders_under_way,
+    load_signals,
+    standing_at,
+)
 from churn_radar.store.tables import Status
 from churn_radar.triage.account import Rules
-from churn_radar.triage.decision import Research, Skip, triage
+from churn_radar.triage.decision import Decision, Research, triage
 from churn_radar.triage.priority import priority
 from churn_radar.work.engine import Again, Done, Outcome, Step, Task
 from churn_radar.work.enrich import Enriched, LookUp, enrich
+from churn_radar.work.joining import Joining, RecentBrief
 from churn_radar.work.steps import Floor, fail, not_yet
 from churn_radar.work.triaged import Triaged
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A received signal, its customer, and what the rules say."""
+
+    signal: Signal
+    found: Enriched
+    decision: Decision
+
+
 @dataclass(frozen=True)
 class TriageStep:
-    """Takes a received signal to waiting, joined or skipped."""
+    """Takes received signals to waiting, joined or skipped: all that were looked up together in a few statements.
+
+    Attributes that the record has seen within `fresh_for` are not looked up again. With `stronger_anew` a signal that
+    says more than those before it (a complaint after a bounce) is researched by itself once their brief is under way.
+    """
 
     floor: Floor
     customerio: LookUp
@@ -36,91 +61,141 @@ class TriageStep:
     cool_down: timedelta
     unknown_retry: timedelta
     aging_mrr_per_hour: float = 0.0
+    fresh_for: timedelta = timedelta()
+    stronger_anew: bool = False
 
     async def __call__(self, seq: int) -> Outcome:
         """Do the step for one signal; safe to repeat."""
+        return (await self.together([seq]))[0]
+
+    async def together(self, seqs: Sequence[int]) -> list[Outcome]:
+        """Do the step for some signals; returns an outcome for each, in order. Safe to repeat."""
         async with self.floor.record.read() as connection:
-            signal = await load_signal(connection, seq)
-        if signal is None or signal.status is not Status.RECEIVED:
-            return Done()
-        if wait := await not_yet(self.floor, signal, SERVICE):
-            return wait
+            loaded = await load_signals(connection, seqs)
+        received = [signal for signal in loaded if signal.status is Status.RECEIVED]
+        waits = await asyncio.gather(*(not_yet(self.floor, signal, SERVICE) for signal in received))
+        outcomes: dict[int, Outcome] = {
+            signal.seq: wait for signal, wait in zip(received, waits, strict=True) if wait is not None
+        }
+        due = [signal for signal in received if signal.seq not in outcomes]
+        if due:
+            outcomes |= await self._triage(due)
+        return [outcomes.get(seq, Done()) for seq in seqs]
+
+    async def _triage(self, due: Sequence[Signal]) -> dict[int, Outcome]:
+        fresh_since = self.floor.now() - self.fresh_for if self.fresh_for else None
+        refs = [signal.customer for signal in due]
+        found = await enrich(self.floor.record, self.customerio, refs, fresh_since=fresh_since)
+        outcomes: dict[int, Outcome] = {}
+        cases: list[_Case] = []
+        for signal, each in zip(due, found, strict=True):
+            if isinstance(each, Exception):
+                outcomes[signal.seq] = await self._fail(signal, each)
+                continue
+            if each is None or (each.failure is None and (each.gone or each.source is AttributesSource.LIVE)):
+                self.floor.troubles.clear(SERVICE)
+            if (each is None or each.gone) and signal.attempts == 0 and self.unknown_retry:
+                outcomes[signal.seq] = await self._look_once_more(signal)
+            elif each is None:
+                await self._skip_unknown(signal)
+            else:
+                try:
+                    cases.append(_Case(signal, each, triage(each.profile.attributes, self.rules)))
+                except Exception as error:
+                    outcomes[signal.seq] = await self._fail(signal, error)
+        return outcomes | await self._settle_all(cases)
+
+    async def _settle_all(self, cases: Sequence[_Case]) -> dict[int, Outcome]:
+        """Write decisions down; one that cannot be written is told from the others, and does not take them with it."""
+        if not cases:
+            return {}
         try:
-            return await self._triage(signal)
+            moves = await self.floor.write(lambda connection: self._settle(connection, cases))
         except RecordUnavailable:
-            raise  # no fault of the signal's: the engine tries again
+            raise  # no fault of the signals': the engine tries again
         except Exception as error:
-            return await fail(self.floor, signal, error, back_to=Status.RECEIVED)
+            if len(cases) == 1:
+                return {cases[0].signal.seq: await self._fail(cases[0].signal, error)}
+            outcomes: dict[int, Outcome] = {}
+            for case in cases:
+                outcomes |= await self._settle_all([case])
+            return outcomes
+        for case in cases:
+            if move := moves.get(case.signal.seq):
+                _tell(case.signal, move.to, move.reason)
+        waiting = [move for move in moves.values() if move.to is Status.WAITING]
+        await self.floor.enqueue([Task(Step.RESEARCH, move.seq, move.priority) for move in waiting])
+        return {}
 
-    async def _triage(self, signal: Signal) -> Outcome:
-        found = await enrich(self.floor.record, self.customerio, signal.customer)
-        if found is None or found.failure is None:
-            self.floor.troubles.clear(SERVICE)
-        gone = found is None or (found.known is not None and found.failure is None)
-        if gone and signal.attempts == 0 and self.unknown_retry:
-            return await self._look_once_more(signal)
-        if found is None:
-            return await self._skip_unknown(signal)
-        status, reason, tasks = await self.floor.write(lambda connection: self._settle(connection, signal, found))
-        if status is not None:
-            _tell(signal, status, reason)
-        await self.floor.enqueue(tasks)
-        return Done()
-
-    async def _settle(
-        self, connection: AsyncConnection, signal: Signal, found: Enriched
-    ) -> tuple[Status | None, str | None, list[Task]]:
-        """Write the decision down: customer, state and (inside the same transaction) who joins whom."""
+    async def _settle(self, connection: AsyncConnection, cases: Sequence[_Case]) -> dict[int, Move]:
+        """Customers, states and (inside the same transaction) who joins whom; returns how each signal was moved."""
         now = self.floor.now()
-        customer_seq = found.known.seq if found.known else await remember(connection, found.profile, now)
-        decision = triage(found.profile.attributes, self.rules)
+        standing = await standing_at(connection, [case.signal.seq for case in cases], Status.RECEIVED)
+        cases = [case for case in cases if case.signal.seq in standing]
+        live = [case.found.profile for case in cases if case.found.known is None]
+        rows = dict(zip([profile.ref for profile in live], await remember_all(connection, live, now), strict=True))
+        customer_seqs = [case.found.known.seq if case.found.known else rows[case.found.profile.ref] for case in cases]
+        joining = await self._joining(connection, cases, customer_seqs, now)
+        moves = {
+            case.signal.seq: self._move(case, customer_seq, joining, now)
+            for case, customer_seq in zip(cases, customer_seqs, strict=True)
+        }
+        await advance_all(connection, list(moves.values()), now)
+        return moves
+
+    async def _joining(
+        self, connection: AsyncConnection, cases: Sequence[_Case], customer_seqs: Sequence[int], now: datetime
+    ) -> Joining:
+        """What there is to join for those who may."""
+        may_join = {
+            customer_seq
+            for case, customer_seq in zip(cases, customer_seqs, strict=True)
+            if isinstance(case.decision, Research) and not case.signal.forced
+        }
+        if not may_join or not self.cool_down:
+            return Joining(timedelta())
+        leaders = await leaders_under_way(connection, may_join)
+        recent = await recent_briefs(connection, may_join, since=now - self.cool_down)
+        kinds = await kinds_of_briefs(connection, [seq for seq, _ in recent.values()]) if self.stronger_anew else {}
+        return Joining(
+            self.cool_down,
+            leaders=leaders,
+            briefs={
+                customer: RecentBrief(seq, kinds.get(seq, set()) | {kind}) for customer, (seq, kind) in recent.items()
+            },
+            stronger_anew=self.stronger_anew,
+        )
+
+    def _move(self, case: _Case, customer_seq: int, joining: Joining, now: datetime) -> Move:
+        signal, found, decision = case.signal, case.found, case.decision
         triaged = Triaged(
             account=decision.account,
             persona=decision.persona if isinstance(decision, Research) else None,
             attributes_source=found.source,
             attributes_seen_at=found.seen_at or now,
         )
-        place = 0
+        place, joined = 0, None
         if isinstance(decision, Research):
             place = priority(decision.account.mrr, signal.received_at, aging_mrr_per_hour=self.aging_mrr_per_hour)
-        joined_to: int | None = None
-        brief_seq: int | None = None
-        reason: str | None
-        if isinstance(decision, Skip):
-            status, reason = Status.SKIPPED, decision.reason
+            joined = joining.for_signal(signal, customer_seq)
+            to, reason = (Status.JOINED, joined.reason) if joined else (Status.WAITING, None)
         else:
-            joined_to, brief_seq, reason = await self._join(connection, signal, customer_seq)
-            status = Status.WAITING if reason is None else Status.JOINED
-        moved = await advance(
-            connection,
-            signal.seq,
-            expected=(Status.RECEIVED,),
-            to=status,
-            now=now,
+            to, reason = Status.SKIPPED, decision.reason
+        return Move(
+            seq=signal.seq,
+            to=to,
             reason=reason,
             customer_seq=customer_seq,
             priority=place,
             triage=triaged.as_record(),
-            joined_to=joined_to,
-            brief_seq=brief_seq,
+            joined_to=joined.joined_to if joined else None,
+            brief_seq=joined.brief_seq if joined else None,
         )
-        if not moved:
-            return None, None, []
-        return status, reason, [Task(Step.RESEARCH, signal.seq, place)] if status is Status.WAITING else []
 
-    async def _join(
-        self, connection: AsyncConnection, signal: Signal, customer_seq: int
-    ) -> tuple[int | None, int | None, str | None]:
-        """The signal or brief to share, as (joined_to, brief_seq, reason); all None when there is none."""
-        if signal.forced or not self.cool_down:
-            return None, None, None
-        leader = await leader_under_way(connection, customer_seq, not_seq=signal.seq)
-        if leader is not None and leader.received_at > signal.received_at - self.cool_down:
-            return leader.seq, None, f"shares the brief of {leader.public_id}, which is under way"
-        brief_seq = await recent_brief(connection, customer_seq, now=self.floor.now(), cool_down=self.cool_down)
-        if brief_seq is not None:
-            return None, brief_seq, "shares the customer's brief from within the cool-down"
-        return None, None, None
+    async def _fail(self, signal: Signal, error: Exception) -> Outcome:
+        if isinstance(error, RecordUnavailable):
+            raise error  # no fault of the signal's: the engine tries again
+        return await fail(self.floor, signal, error, back_to=Status.RECEIVED)
 
     async def _look_once_more(self, signal: Signal) -> Outcome:
         """Customer.io does not know this customer: they may be just being created, or renamed."""
@@ -139,7 +214,7 @@ class TriageStep:
         )
         return Again(self.unknown_retry)
 
-    async def _skip_unknown(self, signal: Signal) -> Outcome:
+    async def _skip_unknown(self, signal: Signal) -> None:
         """Nobody has ever seen this customer: recorded, not researched."""
         now = self.floor.now()
         reason = "Customer.io does not know this customer (deleted?), and it was never seen here"
@@ -156,7 +231,6 @@ class TriageStep:
         )
         if moved:
             _tell(signal, Status.SKIPPED, reason)
-        return Done()
 
 
 def _tell(signal: Signal, status: Status, reason: str | None) -> None:

@@ -29,13 +29,18 @@ from churn_radar.work.engine import Engine, Step, Task
 from churn_radar.work.enrich import LookUp
 from churn_radar.work.feeder import Feeder
 from churn_radar.work.research import Researcher, ResearchStep
+from churn_radar.work.resume import SERVICES, resume
+from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor
 from churn_radar.work.triage import TriageStep
 
 log = structlog.get_logger(__name__)
 
-# A blast is looked up a hundred customers a call, ten calls a second: a thousand triages wait for answers at once.
-TRIAGE_CONCURRENCY = 1000
+# A blast is looked up a hundred customers a call, ten calls a second: so many have to wait for answers at once. In
+# quiet times each signal is a job of its own. A batch is settled in one piece, which holds the door up meanwhile.
+TRIAGE_CONCURRENCY = 200
+TRIAGE_BATCH = 50
+TRIAGE_WINDOW = 2000
 RESEARCH_WINDOW = 500
 DELIVER_WINDOW = 500
 PAGE = 1000
@@ -65,7 +70,7 @@ class Worker:
             self._engine,
             record,
             {
-                Step.TRIAGE: (2 * TRIAGE_CONCURRENCY, _to_triage),
+                Step.TRIAGE: (TRIAGE_WINDOW, _to_triage),
                 Step.RESEARCH: (RESEARCH_WINDOW, _to_research),
                 Step.DELIVER: (DELIVER_WINDOW, _to_deliver),
             },
@@ -74,22 +79,31 @@ class Worker:
             record=record,
             enqueue=self.enqueue,
             retry_delays=[timedelta(seconds=seconds) for seconds in settings.retry_delays_seconds],
+            help_url=settings.help_url,
         )
-        self._engine.register(
-            Step.TRIAGE,
-            TriageStep(
-                self.floor,
-                customerio,
-                settings.triage_rules,
-                cool_down=timedelta(hours=settings.cool_down_hours),
-                unknown_retry=timedelta(seconds=settings.unknown_customer_retry_seconds),
-                aging_mrr_per_hour=settings.aging_mrr_per_hour,
-            ),
-            concurrency=TRIAGE_CONCURRENCY,
+        self.floor.troubles.on_recovered = self._resume
+        self.spending = Spending(self.floor, settings.budget)
+        triage = TriageStep(
+            self.floor,
+            customerio,
+            settings.triage_rules,
+            cool_down=timedelta(hours=settings.cool_down_hours),
+            unknown_retry=timedelta(seconds=settings.unknown_customer_retry_seconds),
+            aging_mrr_per_hour=settings.aging_mrr_per_hour,
+            fresh_for=timedelta(minutes=settings.look_up_cache_minutes),
+            stronger_anew=settings.research_stronger_signals,
         )
+        self._engine.register_batches(Step.TRIAGE, triage.together, concurrency=TRIAGE_CONCURRENCY, most=TRIAGE_BATCH)
         self._engine.register(
             Step.RESEARCH,
-            ResearchStep(self.floor, mave, names(sinks), settings.currency),
+            ResearchStep(
+                self.floor,
+                mave,
+                names(sinks),
+                settings.currency,
+                self.spending,
+                reuse=timedelta(days=settings.reuse_research_days),
+            ),
             concurrency=settings.mavera_concurrency,
         )
         self._engine.register(
@@ -99,6 +113,7 @@ class Worker:
             concurrency=AT_ONCE * (len(sinks) + 1),
         )
         self._handing_over: set[asyncio.Task[None]] = set()
+        self._resuming: set[asyncio.Task[int]] = set()
 
     async def start(self) -> int:
         """Take up everything a previous process left unfinished, then run; returns how much that was."""
@@ -106,9 +121,13 @@ class Worker:
         interrupted = await self._record.write(lambda connection: _put_back_interrupted(connection, now))
         async with self._record.read() as connection:
             taken_up = await count_unfinished(connection) + await count_owed(connection)
+        await self.spending.resume()
         await self._put_off(now)
         self._engine.start()
         self._feeder.start()
+        for service in SERVICES:
+            # Whoever mends a key in the settings starts the service again: what waited for that goes on.
+            self._resume(service)
         if taken_up:
             log.info("work.taken_up", jobs=taken_up, interrupted=interrupted)
         return taken_up
@@ -158,8 +177,19 @@ class Worker:
         self.floor.troubles.probe_now(self.floor.now())
         await self.enqueue(tasks)
 
+    def _resume(self, service: str) -> None:
+        """Start to let go what waited for the end of a trouble; never waits, never fails."""
+        resuming = asyncio.ensure_future(resume(self.floor, service))
+        self._resuming.add(resuming)
+        resuming.add_done_callback(self._resuming.discard)
+        resuming.add_done_callback(_tell_of_failure)
+
     async def stop(self, grace: timedelta) -> bool:
         """Let running steps finish within `grace`; returns whether all did. The record knows the rest."""
+        # The next start lets go what was not: nothing new is begun while steps finish.
+        self.floor.troubles.on_recovered = lambda service: None
+        for resuming in self._resuming:
+            resuming.cancel()
         self._feeder.stop()
         try:
             return await self._engine.stop(grace)
@@ -209,3 +239,9 @@ async def _to_deliver(connection: AsyncConnection, limit: int) -> list[Task]:
 
 def _delay(due: datetime, now: datetime) -> timedelta:
     return max(due - now, timedelta())
+
+
+def _tell_of_failure(resuming: asyncio.Task[int]) -> None:
+    """What was not let go goes on when it would have been due; this says why not sooner."""
+    if not resuming.cancelled() and (error := resuming.exception()):
+        log.error("work.resume_failed", exc_info=error)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +242,33 @@ async def test_what_is_written_in_turn_is_kept_in_turn(tmp_path: Path) -> None:
             accepted: Accepted = await home.record.accept(arrival(f"{i}"))
             assert accepted.seq == i + 1
         assert await kept(home) == [f"{i}" for i in range(20)]
+
+
+def taking_its_time(done: list[str]) -> Work[None]:
+    async def work(connection: AsyncConnection) -> None:
+        time.sleep(0.01)  # noqa: ASYNC251  it stands for statements that take that long
+        done.append("work")
+
+    return work
+
+
+async def test_while_events_keep_coming_the_door_has_most_of_the_writers_time(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        order: list[str] = []
+        works = [asyncio.create_task(home.record.write(taking_its_time(order))) for _ in range(3)]
+        count = 0
+        while not all(work.done() for work in works):
+            await home.record.accept(arrival(f"{count}"))
+            order.append("door")
+            count += 1
+        between = "".join(each[0] for each in order).strip("d").split("w")[1:-1]
+        assert len(between) == 2
+        assert min(map(len, between)) >= 3, order
+
+
+async def test_work_does_not_wait_for_a_door_that_is_calm(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        order: list[str] = []
+        await home.record.accept(arrival("0"))
+        await all_of(*(home.record.write(taking_its_time(order)) for _ in range(3)))
+        assert order == ["work"] * 3

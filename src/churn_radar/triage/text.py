@@ -52,6 +52,8 @@ def clean_text(value: object, limit: int = 120) -> str | None:
     raw = _scalar_text(value)
     if raw is None:
         return None
+    if raw.isascii() and raw.isprintable() and len(raw) <= limit:
+        return " ".join(raw.split()) or None  # nearly all there is: no work for what follows
     safe = terminal_safe(raw.strip()[: limit * _RAW_PER_CHARACTER])
     seen = "".join(c for c in _INVISIBLE.sub("", safe) if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf"))
     line = " ".join(unicodedata.normalize("NFC", seen).split())

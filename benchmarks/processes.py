@@ -103,9 +103,9 @@ async def _line(said: asyncio.StreamReader) -> str:
 
 
 @asynccontextmanager
-async def reference() -> AsyncIterator[int]:
-    """The no-op reference; yields its port."""
-    async with _child("benchmarks.reference") as said:
+async def reference(*options: str) -> AsyncIterator[int]:
+    """The no-op reference; yields its port. `options` as in `benchmarks.reference`."""
+    async with _child("benchmarks.reference", *options) as said:
         yield int(await _line(said))
 
 

@@ -77,8 +77,8 @@ async def measure(folder: Path, sizes: Sizes) -> Result:
         about=(
             "Signed, unique events over 64 connections to one process with its worker running, SQLite synced at every "
             "commit. The reference, in turn with it, is an empty FastAPI POST under the same server settings, without "
-            "signature, parsing or storage, on uvicorn's own HTTP protocol; over the service's, which writes an answer in "
-            "one piece, it is measured too. Before each reference leg the worker has triaged what it was sent."
+            "signature, parsing or storage, on uvicorn's own HTTP protocol; over the service's, which writes an answer "
+            "in one piece, it is measured too. Before each reference leg the worker has triaged what it was sent."
         ),
         figures=_figures(turns),
         notes=[

@@ -17,6 +17,7 @@ from churn_radar.research.budget import UNTOLD_CREDITS, CreditsFor, Spent, month
 from churn_radar.research.mave import MaveAnswer
 from churn_radar.simulator.mavera import CHAT
 from churn_radar.store.credits import spent_in
+from churn_radar.store.due import let_go
 from churn_radar.store.tables import Status, credits
 from churn_radar.work.engine import Again, Done
 from churn_radar.work.spending import Spending
@@ -149,7 +150,7 @@ async def test_a_spent_budget_puts_the_others_off_to_the_next_month_and_says_so(
     async with shop_with(tmp_path, spent=1000) as shop:
         seq = await waiting(shop, CHEAP)
 
-        assert await shop.research(seq) == Again(DECEMBER - NOON)
+        assert await shop.research(seq) == Again(DECEMBER - NOON, in_record=True)
 
         signal = await shop.signal(seq)
         assert (signal.status, signal.attempts, signal.due_at) == (Status.WAITING, 0, DECEMBER)
@@ -158,7 +159,7 @@ async def test_a_spent_budget_puts_the_others_off_to_the_next_month_and_says_so(
         assert shop.mavera.calls[CHAT] == 0
         # The job in the engine may be asked again before that; nothing is told twice.
         before = await shop.story(seq)
-        assert await shop.research(seq) == Again(DECEMBER - NOON)
+        assert await shop.research(seq) == Again(DECEMBER - NOON, in_record=True)
         assert await shop.story(seq) == before
 
 
@@ -256,6 +257,17 @@ async def test_a_replay_by_hand_spends_beyond_the_budget_also_when_the_first_att
         assert (await shop.signal(seq)).status is Status.BRIEFED
 
 
+async def test_a_replay_by_hand_counts_also_when_the_signal_has_been_let_go_and_is_in_the_line(tmp_path: Path) -> None:
+    async with shop_with(tmp_path, spent=1000) as shop:
+        seq = await waiting(shop, CHEAP)
+        await shop.research(seq)
+        # As at the turn of the month, before its turn comes in a long line.
+        await shop.record.write(lambda connection: let_go(connection, [seq]))
+
+        assert await shop.run((await shop.replay(seq)).tasks) == [Done()]
+        assert (await shop.signal(seq)).status is Status.BRIEFED
+
+
 async def test_a_replay_of_something_else_does_not_decide_about_the_budget(tmp_path: Path) -> None:
     """Whoever replays all dead letters after an outage has not seen that these would cost more than the month has."""
     async with shop_with(tmp_path, spent=999) as shop:
@@ -267,7 +279,7 @@ async def test_a_replay_of_something_else_does_not_decide_about_the_budget(tmp_p
 
         [outcome] = await shop.run((await shop.replay(seq)).tasks)
 
-        assert outcome == Again(DECEMBER - NOON)
+        assert outcome == Again(DECEMBER - NOON, in_record=True)
 
 
 async def test_a_raised_limit_lets_go_at_the_next_start(tmp_path: Path) -> None:

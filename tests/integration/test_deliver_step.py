@@ -87,11 +87,26 @@ async def test_a_failing_delivery_waits_its_turn(shop: Workshop) -> None:
     assert timedelta(seconds=54) <= outcome.delay <= timedelta(seconds=66)
 
 
+async def test_an_attempt_before_the_due_time_is_not_made(shop: Workshop) -> None:
+    sink(shop, "bad").errors.append(RuntimeError("down"))
+    seq = await row(shop, "bad")
+    first = await shop.deliver(seq)
+    assert isinstance(first, Again)
+    shop.clock.forward(timedelta(seconds=10))
+
+    assert await shop.deliver(seq) == Again(first.delay - timedelta(seconds=10), in_record=True)
+
+    assert sink(shop, "bad").calls == 1
+    assert (await shop.deliveries())["bad"].attempts == 1
+
+
 async def test_after_the_ladder_a_delivery_is_dead_and_says_why(shop: Workshop) -> None:
     sink(shop, "bad").errors += [OSError(28, "No space left on device", "/home/jane/briefs.jsonl")] * 3
     seq = await row(shop, "bad")
     for _ in range(2):
-        assert isinstance(await shop.deliver(seq), Again)
+        outcome = await shop.deliver(seq)
+        assert isinstance(outcome, Again)
+        shop.clock.forward(outcome.delay)
 
     assert await shop.deliver(seq) == Done()
 
@@ -122,7 +137,7 @@ async def test_a_sink_may_say_that_it_will_never_work(shop: Workshop) -> None:
 async def test_a_sink_may_say_how_long_to_wait(shop: Workshop) -> None:
     sink(shop, "bad").errors.append(RetryLater("chat", "busy", retry_after=timedelta(hours=2)))
 
-    assert await shop.deliver(await row(shop, "bad")) == Again(timedelta(hours=2))
+    assert await shop.deliver(await row(shop, "bad")) == Again(timedelta(hours=2), in_record=True)
 
 
 async def test_a_sinks_wrong_token_costs_no_attempt(shop: Workshop) -> None:

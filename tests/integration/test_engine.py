@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -215,6 +215,28 @@ async def test_a_sinks_own_cancelled_error_is_no_cancelled_job(monkeypatch: pyte
         await seen(done, 2)
 
 
+async def test_what_the_record_brings_back_is_not_kept() -> None:
+    done: list[int] = []
+    told: list[Outcome] = []
+    engine = Engine()
+    engine.on_finished = lambda step, seq, outcome: told.append(outcome)
+
+    async def handler(seqs: Sequence[int]) -> list[Outcome]:
+        done.extend(seqs)
+        return [Again(timedelta(), in_record=True)] * len(seqs)
+
+    engine.register_batches(Step.TRIAGE, handler, concurrency=1, most=10)
+    async with running(engine):
+        await engine.enqueue([Task(Step.TRIAGE, seq) for seq in range(11)])
+        await seen(done, 11)
+
+        async def nothing_held() -> bool:
+            return not engine._queries._jobs
+
+        await until(nothing_held, "an empty engine")
+    assert (len(done), told) == (11, [Again(timedelta(), in_record=True)] * 11)
+
+
 async def test_the_same_step_of_the_same_row_never_runs_twice_at_once() -> None:
     running_now: list[int] = []
     clashes: list[int] = []
@@ -235,11 +257,39 @@ async def test_the_same_step_of_the_same_row_never_runs_twice_at_once() -> None:
     await engine.enqueue([Task(Step.RESEARCH, seq) for seq in (1, 1, 1, 2, 2)])
 
     async with running(engine):
-        await seen(done, 2)
+        await seen(done, 4)
         await asyncio.sleep(0.15)
 
     assert clashes == []
-    assert sorted(done) == [1, 2]
+    # Once for all who asked before it began or while it was under way, and once more for the latter.
+    assert sorted(done) == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("most", [1, 10])
+async def test_a_row_that_is_asked_for_while_it_is_under_way_is_looked_at_once_more(most: int) -> None:
+    done: list[int] = []
+    may_end = asyncio.Event()
+    engine = Engine()
+
+    async def handler(seqs: Sequence[int]) -> list[Outcome]:
+        done.extend(seqs)
+        await may_end.wait()
+        return [Again(timedelta(hours=1), in_record=True)] * len(seqs)
+
+    engine.register_batches(Step.TRIAGE, handler, concurrency=5, most=most)
+    async with running(engine):
+        await engine.enqueue([Task(Step.TRIAGE, seq) for seq in (1, 2)])
+        await seen(done, 2)
+        await engine.enqueue([Task(Step.TRIAGE, 1, priority=7)])
+
+        async def dropped() -> bool:
+            return bool(engine._once_more)
+
+        await until(dropped, "the second job to be picked up")
+        may_end.set()
+
+        await seen(done, 3)
+        assert done == [1, 2, 1]
 
 
 async def test_two_steps_of_the_same_row_do_not_get_into_each_others_way() -> None:

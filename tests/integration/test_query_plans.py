@@ -194,9 +194,8 @@ def walks(heard: Overheard, steps: list[str]) -> list[str]:
     if re.search(r"\b(customer_seq|customer_id|email|brief_seq|joined_to)\b", condition):
         # One customer's signals, one brief's deliveries: not to be looked for among all of a status.
         found += [step for step in steps if "(status=?" in step]
-    if re.search(r"FROM (signals|briefs|deliveries) .* LIMIT \?", text) and "due_at IS NOT NULL" not in condition:
-        # A page, or the next ones of a queue: sorting would read all that could be in it, to keep a few. Only the
-        # start sorts, what has been put off, which it reads to the end anyway.
+    if re.search(r"FROM (signals|briefs|deliveries) .* LIMIT \?", text):
+        # A page, or the next ones of a queue: sorting would read all that could be in it, to keep a few.
         found += sorts
     return found
 
@@ -214,6 +213,13 @@ async def test_no_query_of_the_service_walks_through_a_table_or_sorts_what_it_ta
         assert plan(connection, Overheard(arrivals._insert_signals(1), (None,) * len(arrivals._COLUMNS))) == []
     for text, (each, steps) in plans.items():
         assert walks(each, steps) == [], text
+    # When the next is due, what is due, and what is put off at all, is found among nothing else.
+    for text, (_, steps) in plans.items():
+        if "due_at IS NOT NULL" in text:
+            assert any("_due (status=? AND due_at>?" in step for step in steps), text
+    for searched in ("signals_due (status=? AND due_at>?)", "signals_due (status=? AND due_at>? AND due_at<?)"):
+        assert any(searched in step for _, steps in plans.values() for step in steps), searched
+    assert any("deliveries_due (status=? AND due_at>? AND due_at<?)" in s for _, steps in plans.values() for s in steps)
     for table in TABLES - {"signal_history", "quarantined_bodies"}:
         assert any(f"SEARCH {table}" in step for _, steps in plans.values() for step in steps), table
 

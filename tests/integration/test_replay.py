@@ -317,6 +317,7 @@ async def test_sinks_that_gave_up_on_a_brief_are_tried_again_and_only_those(shop
     owed = await shop.deliveries()
     for name in ("good", "bad", "bad"):
         await shop.deliver(owed[name].seq)
+        shop.clock.forward(timedelta(days=1))
     assert (await shop.deliveries())["bad"].status is DeliveryStatus.DEAD
 
     replayed = await shop.replay(seq)
@@ -374,6 +375,7 @@ async def test_a_joined_signals_dead_deliveries_are_those_of_the_brief_it_shares
     owed = await shop.deliveries()
     for _ in range(2):
         await shop.deliver(owed["bad"].seq)
+        shop.clock.forward(timedelta(days=1))
 
     replayed = await shop.replay(joined)
 

@@ -357,7 +357,7 @@ async def test_what_mave_asks_to_wait_is_obeyed(shop: Workshop) -> None:
     seq = await waiting(shop)
     shop.mavera_faults.add("status:429", retry_after_seconds=900)
 
-    assert await shop.research(seq) == Again(timedelta(seconds=900))
+    assert await shop.research(seq) == Again(timedelta(seconds=900), in_record=True)
 
 
 async def test_an_attempt_before_the_due_time_is_not_made_and_not_paid_for(shop: Workshop) -> None:

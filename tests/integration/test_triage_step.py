@@ -166,7 +166,7 @@ async def test_an_attempt_before_the_due_time_is_not_made(shop: Workshop) -> Non
     before = await shop.signal(seq)
     shop.clock.forward(timedelta(seconds=10))
 
-    assert await shop.triage(seq) == Again(first.delay - timedelta(seconds=10))
+    assert await shop.triage(seq) == Again(first.delay - timedelta(seconds=10), in_record=True)
 
     assert await shop.signal(seq) == before
     assert shop.customerio.statuses[503] == 1
@@ -234,7 +234,7 @@ async def test_no_reason_names_the_customer(shop: Workshop) -> None:
 async def test_a_customer_nobody_knows_is_looked_up_once_more_and_then_skipped(shop: Workshop) -> None:
     seq = await shop.arrive(payload("cust_9999"))
 
-    assert await shop.triage(seq) == Again(shop.triage.unknown_retry)
+    assert await shop.triage(seq) == Again(shop.triage.unknown_retry, in_record=True)
     signal = await shop.signal(seq)
     assert (signal.status, signal.attempts) == (Status.RECEIVED, 1)
     assert signal.due_at == shop.clock() + shop.triage.unknown_retry

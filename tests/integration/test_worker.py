@@ -1,127 +1,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from churn_radar.errors import OperatorMustAct, RecordUnavailable, RetryLater
 from churn_radar.intake.events import ChurnEvent, to_arrival, understand
 from churn_radar.intake.payload import Event
-from churn_radar.research.mave import MaveAnswer
-from churn_radar.sinks.protocol import Sink
 from churn_radar.store.arrivals import Accepted, Verdict
 from churn_radar.store.briefs import list_briefs
 from churn_radar.store.deliveries import deliveries_of
-from churn_radar.store.record import Record, open_record
-from churn_radar.store.signals import Signal, find_signal, history
+from churn_radar.store.record import open_record
+from churn_radar.store.signals import history
 from churn_radar.store.tables import Status, signals
-from churn_radar.triage.customer import CustomerRef, Profile
+from churn_radar.work.due import PutOff
 from churn_radar.work.engine import Again, Done, Engine, Outcome, Step, Task
-from churn_radar.work.feeder import Feeder
+from churn_radar.work.feeder import Feeder, Source
 from churn_radar.work.replay import replay
 from churn_radar.work.steps import utc_now
-from churn_radar.work.worker import Worker
+from tests.support.shift import GRACE, Upstreams, shift
 from tests.support.work import ListSink, payload, settings_for, until
-
-GRACE = timedelta(seconds=5)
-
-
-@dataclass
-class Upstreams:
-    """Both upstream services, as the steps see them."""
-
-    mrr: dict[str, str] = field(default_factory=dict)
-    looked_up: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-    errors: list[BaseException] = field(default_factory=list)
-    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.may_answer.set()
-
-    async def look_up(self, ref: CustomerRef) -> Profile | None:
-        name = ref.preferred[1]
-        self.looked_up.append(name)
-        # The id itself would be taken out of the prompt.
-        return Profile(
-            CustomerRef(name), {"plan_type": "pro", "mrr": self.mrr.get(name, "100"), "industry": name[::-1]}
-        )
-
-    async def ask(self, message: str) -> MaveAnswer:
-        [persona] = [line for line in message.splitlines() if line.startswith("PERSONA TYPE: ")]
-        self.asked.append(persona)
-        await self.may_answer.wait()
-        if self.errors:
-            raise self.errors.pop(0)
-        return MaveAnswer("## Why they churn\n\nThey do.", credits_used=40)
-
-    async def follow_up(self, message: str, thread_id: str) -> MaveAnswer:
-        raise AssertionError("research is built upon only where that is set")
-
-
-@dataclass
-class Shift:
-    """A worker at work on a record."""
-
-    record: Record
-    worker: Worker
-
-    async def arrive(self, *events: dict[str, Any]) -> list[str]:
-        """Events at the door; returns their ids."""
-        ids = []
-        for event in events:
-            understood = understand(Event.model_validate(event), ("unsubscribed", "bounced", "complained"))
-            assert isinstance(understood, ChurnEvent)
-            accepted = await self.record.accept(to_arrival(understood, received_at=utc_now(), source="webhook"))
-            assert accepted.public_id is not None
-            ids.append(accepted.public_id)
-        return ids
-
-    async def signal(self, event_id: str) -> Signal:
-        async with self.record.read() as connection:
-            signal = await find_signal(connection, event_id)
-        assert signal is not None
-        return signal
-
-    async def counts(self) -> dict[str, int]:
-        async with self.record.read() as connection:
-            counted = select(signals.c.status, func.count()).group_by(signals.c.status)
-            return {str(status): count for status, count in await connection.execute(counted)}
-
-    async def all_become(self, status: Status, count: int, *, seconds: float = 15) -> None:
-        async def stands() -> bool:
-            return (await self.counts()).get(status.value, 0) == count
-
-        await until(stands, f"{count} signals to be {status.value}", seconds=seconds)
-
-
-@asynccontextmanager
-async def shift(
-    folder: Path, upstreams: Upstreams, *, sinks: Sequence[Sink] = (), grace: timedelta = GRACE, **told: Any
-) -> AsyncIterator[Shift]:
-    settings = settings_for(folder, **told)
-    workers: list[Worker] = []
-
-    def on_accepted(outcomes: Sequence[Accepted]) -> None:
-        for worker in workers:
-            worker.accepted(outcomes)
-
-    async with open_record(settings.database_url, on_accepted=on_accepted) as record:
-        worker = Worker(settings, record, customerio=upstreams, mave=upstreams, sinks=sinks)
-        workers.append(worker)
-        await worker.start()
-        try:
-            yield Shift(record, worker)
-        finally:
-            await worker.stop(grace)
 
 
 async def test_what_the_door_accepts_is_carried_to_its_brief_and_its_sinks(tmp_path: Path) -> None:
@@ -298,7 +203,7 @@ async def test_a_restart_keeps_the_due_time_and_the_attempts(tmp_path: Path) -> 
     async with shift(tmp_path, upstreams, retry_delays_seconds=(3600,)) as at_work:
         await asyncio.sleep(0.1)
         assert await at_work.signal(event_id) == before
-        assert (await at_work.worker.backlog())["research"] == 1
+        assert (await at_work.worker.backlog())["research"] == 0
     assert len(upstreams.asked) == 1
 
 
@@ -355,7 +260,7 @@ async def test_a_backlog_larger_than_any_window_is_carried_to_its_end_dearest_fi
 
 
 async def test_more_than_a_page_of_put_off_signals_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("churn_radar.work.worker.PAGE", 10)
+    monkeypatch.setattr("churn_radar.work.feeder.PAGE", 10)
     upstreams = Upstreams(errors=[RetryLater("mavera", "busy", status=503) for _ in range(35)])
     async with shift(tmp_path, upstreams, retry_delays_seconds=(3600,), mavera_concurrency=50) as at_work:
         await at_work.arrive(*(payload(f"customer-{n}") for n in range(35)))
@@ -433,7 +338,8 @@ async def test_a_broken_sink_keeps_no_brief_from_the_others(tmp_path: Path) -> N
 class Fed:
     """An engine fed from a list, as if that were the record; each job ends when it gets a permit.
 
-    A job's priority is its number when they are `ranked`, else they are all alike.
+    A job's priority is its number when they are `ranked`, else they are all alike. The engine alone puts off those that
+    are `put_off`.
     """
 
     ranked: bool = False
@@ -464,13 +370,22 @@ class Fed:
             raise self.errors.pop()
         return [self.task(seq) for seq in self.waiting[:limit]]
 
+    async def next_due(self, _: object) -> None:
+        return None
+
+    async def let_go(self, connection: object, *, now: object, limit: int) -> list[Task]:
+        raise AssertionError("nothing is ever due")
+
+    def source(self, window: int) -> Source:
+        return Source(window, self.next_tasks, PutOff(self.next_due, self.let_go))
+
 
 @asynccontextmanager
 async def feeding(folder: Path, fed: Fed, *, window: int, concurrency: int = 100) -> AsyncIterator[Feeder]:
     engine = Engine()
     engine.register(Step.TRIAGE, fed.handler, concurrency=concurrency)
     async with open_record(settings_for(folder).database_url) as record:
-        feeder = Feeder(engine, record, {Step.TRIAGE: (window, fed.next_tasks)})
+        feeder = Feeder(engine, record, {Step.TRIAGE: fed.source(window)}, now=utc_now)
         engine.start()
         feeder.start()
         try:

@@ -23,7 +23,8 @@ from churn_radar.research.budget import (
     Month,
     Spent,
 )
-from churn_radar.store.tables import WAITING, credits, signal_history, signals
+from churn_radar.store.due import Place, page_put_off
+from churn_radar.store.tables import WAITING, Status, credits, signal_history, signals
 
 REPLAYED = "replayed"
 
@@ -123,22 +124,18 @@ async def operator_decided(connection: AsyncConnection, signal_seq: int) -> bool
     return False
 
 
-async def waiting_for_budget(connection: AsyncConnection, *, after: int, limit: int) -> tuple[list[Waiter], int | None]:
-    """A page of the signals that wait for the budget, in the order of their arrival.
+async def waiting_for_budget(
+    connection: AsyncConnection, *, after: Place | None, limit: int
+) -> tuple[list[Waiter], Place | None]:
+    """A page of the signals that wait for the budget.
 
-    Looks at `limit` signals that were put off for whatever reason, from row `after` on; returns the row to go on after,
-    None at the end.
+    Looks at `limit` signals that were put off for whatever reason, from `after` on; returns where to go on, None at the
+    end.
     """
-    page = (
-        await connection.execute(
-            select(signals.c.seq, signals.c.reason, signals.c.triage)
-            .where(text(WAITING), signals.c.due_at.is_not(None), signals.c.seq > after)
-            .order_by(signals.c.seq)
-            .limit(limit)
-        )
-    ).all()
-    found = [Waiter(seq, _mrr(triage)) for seq, reason, triage in page if (reason or "").startswith(WAITS_FOR_BUDGET)]
-    return found, page[-1][0] if len(page) == limit else None
+    page, further = await page_put_off(connection, Status.WAITING, after=after, limit=limit)
+    waiting = [each.seq for each in page if (each.reason or "").startswith(WAITS_FOR_BUDGET)]
+    found = await connection.execute(select(signals.c.seq, signals.c.triage).where(signals.c.seq.in_(waiting)))
+    return [Waiter(seq, _mrr(triage)) for seq, triage in found], further
 
 
 async def let_go(connection: AsyncConnection, seqs: Sequence[int], *, now: datetime) -> None:

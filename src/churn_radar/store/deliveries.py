@@ -98,21 +98,33 @@ async def fresh_deliveries(connection: AsyncConnection, limit: int) -> list[int]
     return [seq for (seq,) in rows]
 
 
-async def deliveries_put_off(
-    connection: AsyncConnection, *, after: int = 0, limit: int = 1000
-) -> list[tuple[int, datetime]]:
-    """Deliveries with a later attempt, as (seq, due_at), oldest first."""
-    rows = await connection.execute(
-        select(deliveries.c.seq, deliveries.c.due_at)
+async def next_delivery_due(connection: AsyncConnection) -> datetime | None:
+    """When the first delivery that is put off will be due, or was; None when none is put off."""
+    statement = (
+        select(deliveries.c.due_at)
+        .where(deliveries.c.status == DeliveryStatus.PENDING, deliveries.c.due_at.is_not(None))
+        .order_by(deliveries.c.due_at)
+        .limit(1)
+    )
+    return (await connection.execute(statement)).scalar_one_or_none()
+
+
+async def let_go_due(connection: AsyncConnection, *, now: datetime, limit: int) -> list[int]:
+    """Make fresh work of deliveries whose time has come, at most so many; returns their rows' numbers, oldest first."""
+    due = (
+        select(deliveries.c.seq)
         .where(
             deliveries.c.status == DeliveryStatus.PENDING,
             deliveries.c.due_at.is_not(None),
-            deliveries.c.seq > after,
+            deliveries.c.due_at <= now,
         )
-        .order_by(deliveries.c.seq)
+        .order_by(deliveries.c.due_at)
         .limit(limit)
     )
-    return [(seq, due) for seq, due in rows]
+    rows = await connection.execute(
+        update(deliveries).where(deliveries.c.seq.in_(due)).values(due_at=None).returning(deliveries.c.seq)
+    )
+    return sorted(rows.scalars())
 
 
 async def count_owed(connection: AsyncConnection) -> int:

@@ -234,19 +234,6 @@ async def fresh_waiting(connection: AsyncConnection, limit: int) -> list[tuple[i
     return [(seq, priority) for seq, priority in rows]
 
 
-async def put_off(
-    connection: AsyncConnection, *, after: int = 0, limit: int = 1000
-) -> list[tuple[int, Status, int, datetime]]:
-    """Signals with a later attempt, as (seq, status, priority, due_at), in the order of their arrival."""
-    rows = await connection.execute(
-        select(signals.c.seq, signals.c.status, signals.c.priority, signals.c.due_at)
-        .where(signals.c.due_at.is_not(None), signals.c.status.in_(UNFINISHED), signals.c.seq > after)
-        .order_by(signals.c.seq)
-        .limit(limit)
-    )
-    return [(seq, Status(status), priority, due) for seq, status, priority, due in rows]
-
-
 async def count_unfinished(connection: AsyncConnection) -> int:
     """How many signals still need work."""
     statement = select(func.count()).select_from(signals).where(signals.c.status.in_(UNFINISHED))

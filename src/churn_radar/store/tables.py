@@ -170,7 +170,7 @@ signals = Table(
     # Each index is paid for by every event at the door: what is null on arrival is left out of it.
     Index("ix_signals_event_id", "event_id", "seq"),
     Index("ix_signals_status_seq", "status", "seq"),
-    _index_where("ix_signals_put_off", "due_at IS NOT NULL", "status", "seq", "due_at"),
+    _index_where("ix_signals_due", "due_at IS NOT NULL", "status", "due_at"),
     _index_of_set("ix_signals_customer_seq", "customer_seq", "seq"),
     Index("ix_signals_customer_id", "customer_id"),
     _index_of_set("ix_signals_cio_id", "cio_id"),
@@ -279,6 +279,7 @@ deliveries = Table(
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("brief_seq", "sink"),
     Index("ix_deliveries_status", "status", "seq"),
+    _index_where("ix_deliveries_due", "due_at IS NOT NULL", "status", "due_at"),
 )
 
 credits = Table(

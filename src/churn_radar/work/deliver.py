@@ -43,6 +43,9 @@ class DeliverStep:
             stored = await load_brief(connection, delivery.brief_seq) if delivery else None
         if delivery is None or stored is None or delivery.status is not DeliveryStatus.PENDING:
             return Done()
+        now = self.floor.now()
+        if delivery.due_at is not None and delivery.due_at > now:
+            return Again(delivery.due_at - now, in_record=True)
         sink = self.sinks.get(delivery.sink)
         if sink is None:
             await self._settle(seq, DeliveryStatus.DEAD, delivery.attempts, "this sink is no longer configured")
@@ -63,7 +66,7 @@ class DeliverStep:
             )
             if isinstance(decision, TryAgain):
                 await self._settle(seq, DeliveryStatus.PENDING, decision.attempt, describe(error), delay=decision.delay)
-                return Again(decision.delay)
+                return Again(decision.delay, in_record=True)
             await self._settle(seq, DeliveryStatus.DEAD, decision.attempt, describe(error))
             return Done()
         metrics.delivery(kind_of(delivery.sink), "delivered")

@@ -56,9 +56,13 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The step is to be tried again after a while."""
+    """The step is to be tried again after a while.
+
+    With `in_record` the record says when: the engine is done with it, and whoever reads the record brings it back.
+    """
 
     delay: timedelta
+    in_record: bool = False
 
 
 Outcome = Done | Again
@@ -79,6 +83,7 @@ class Engine:
         self._clearing: asyncio.Task[None] | None = None
         self._most: dict[Step, int] = {}
         self._in_flight: dict[tuple[Step, int], asyncio.Task[Any] | None] = {}
+        self._once_more: dict[tuple[Step, int], int] = {}
         self.on_finished: Callable[[Step, int, Outcome], None] = lambda step, seq, outcome: None
 
     def register(self, step: Step, handler: Handler, *, concurrency: int) -> None:
@@ -98,9 +103,11 @@ class Engine:
 
         @self._pgq.entrypoint(step.value, concurrency_limit=concurrency)
         async def run(job: Job) -> None:
-            named = [int(number) for number in (job.payload or b"").split(b",") if number]
-            # A replay made a second job of a step that is under way: the first one does it.
+            named = dict.fromkeys(int(number) for number in (job.payload or b"").split(b",") if number)
             seqs = [seq for seq in named if (step, seq) not in self._in_flight]
+            # A second job of a step that is under way: the first one may have looked before the reason for the second
+            # was there, a replay for instance. Looking once more costs little; not looking would lose it.
+            self._once_more |= {(step, seq): job.priority for seq in named if (step, seq) in self._in_flight}
             if not seqs:
                 return
             task = asyncio.current_task()
@@ -112,14 +119,16 @@ class Engine:
                     del self._in_flight[step, seq]
             for seq, outcome in zip(seqs, outcomes, strict=True):
                 self.on_finished(step, seq, outcome)
+            once_more = [(seq, self._once_more.pop((step, seq), None)) for seq in seqs]
+            await self.enqueue([Task(step, seq, priority) for seq, priority in once_more if priority is not None])
             again = [
-                Task(step, seq, job.priority, outcome.delay)
+                (seq, outcome.delay)
                 for seq, outcome in zip(seqs, outcomes, strict=True)
-                if isinstance(outcome, Again)
+                if isinstance(outcome, Again) and not outcome.in_record
             ]
-            if len(seqs) == 1 and isinstance(outcomes[0], Again):
-                raise RetryRequested(delay=outcomes[0].delay)
-            await self.enqueue(again)
+            if again and len(seqs) == 1:
+                raise RetryRequested(delay=again[0][1])
+            await self.enqueue([Task(step, seq, job.priority, delay) for seq, delay in again])
 
     async def _attempt(
         self, step: Step, seqs: Sequence[int], handler: BatchHandler, task: asyncio.Task[Any] | None

@@ -2,49 +2,74 @@
 
 A blast leaves thousands of signals waiting, and the engine in memory looks at every job that it holds each
 time it looks for one. So of each step only so many fresh jobs are given to it; when those run low the next ones
-are read from the record, in the order in which they should run. A job that is to be tried again later has left
-the window: the engine keeps it until it is due.
+are read from the record, in the order in which they should run.
+
+What is to be tried again later is held by the record alone. The feeder sleeps until the first of it is due, lets go
+what is due by then, and so makes fresh work of it, which comes in its place among the other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from bisect import bisect_left, insort
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.errors import RecordUnavailable
 from churn_radar.store.record import Record
+from churn_radar.work.due import PutOff
 from churn_radar.work.engine import Again, Engine, Outcome, Step, Task
 
 log = structlog.get_logger(__name__)
 
 RECORD_RETRY_SECONDS = 1.0
+# What is due is known in advance; looking all the same is for a clock that was set forward meanwhile.
+LOOK_EVERY = timedelta(minutes=1)
+# Let go in one transaction, for which the door waits.
+PAGE = 500
 
 
 NextTasks = Callable[[AsyncConnection, int], Awaitable[list[Task]]]
 """Reads the fresh tasks of a step that should run next, best first, at most so many."""
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """How a step's work is read from the record: so many fresh jobs at a time, and what is put off when it is due."""
+
+    window: int
+    fresh: NextTasks
+    put_off: PutOff
+
+
 @dataclass
 class _Window:
-    """What the engine holds of one step (fresh jobs, and those put off), and whether the record holds more.
+    """What the engine holds of one step: fresh jobs, and those that it alone has put off.
 
-    `bar` is the highest priority that work left in the record may have, where there is any; before the first
-    reading that is unknown. `ranks` are the priorities of what is held, ascending.
+    `more_in_record` tells whether the record holds more. `bar` is the highest priority that work left there may have;
+    before the first reading that is unknown. `ranks` are the priorities of what is held, ascending. At `look_at`, by
+    the loop's clock, the record is asked what is due.
     """
 
-    size: int
-    next_tasks: NextTasks
+    source: Source
     held: dict[int, int] = field(default_factory=dict)
     ranks: list[int] = field(default_factory=list)
     put_off: set[int] = field(default_factory=set)
     more_in_record: bool = True
     bar: float = math.inf
+    look_at: float = -math.inf
+
+    @property
+    def size(self) -> int:
+        """How many fresh jobs the engine may hold."""
+        return self.source.window
 
     @property
     def runs_low(self) -> bool:
@@ -76,13 +101,16 @@ class _Window:
 class Feeder:
     """Stands between the steps and the engine. One for a process.
 
-    `windows` tells for each step how many fresh jobs the engine may hold, and how the next ones are read.
+    `sources` tells for each step how its work is read; `now` is the clock by which work is put off.
     """
 
-    def __init__(self, engine: Engine, record: Record, windows: Mapping[Step, tuple[int, NextTasks]]) -> None:
+    def __init__(
+        self, engine: Engine, record: Record, sources: Mapping[Step, Source], *, now: Callable[[], datetime]
+    ) -> None:
         self._engine = engine
         self._record = record
-        self._windows = {step: _Window(size, next_tasks) for step, (size, next_tasks) in windows.items()}
+        self._windows = {step: _Window(source) for step, source in sources.items()}
+        self._now = now
         self._hungry = asyncio.Event()
         self._feeding: asyncio.Task[None] | None = None
         engine.on_finished = self.finished
@@ -92,7 +120,7 @@ class Feeder:
         now: list[Task] = []
         for task in tasks:
             window = self._windows[task.step]
-            if task.delay is None and task.seq not in window.held:
+            if task.seq not in window.held:
                 if not window.takes(task):
                     window.leave(task.priority)
                     # Somebody replays it: its later attempt in the engine must not keep it from being read.
@@ -105,13 +133,14 @@ class Feeder:
         await self._engine.enqueue(now)
 
     def finished(self, step: Step, seq: int, outcome: Outcome) -> None:
-        """Hear that a job has ended, or waits in the engine for its next attempt."""
+        """Hear that a job has ended, is put off in the record, or waits in the engine for its next attempt."""
         window = self._windows[step]
         window.release(seq)
-        if isinstance(outcome, Again):
+        window.put_off.discard(seq)
+        if isinstance(outcome, Again) and outcome.in_record:
+            self._look_after(window, outcome.delay)
+        elif isinstance(outcome, Again):
             window.put_off.add(seq)
-        else:
-            window.put_off.discard(seq)
         if window.runs_low:
             self._hungry.set()
 
@@ -132,22 +161,56 @@ class Feeder:
             self._feeding.cancel()
 
     async def _feed(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await self._hungry.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(min(window.look_at for window in self._windows.values())):
+                    await self._hungry.wait()
             self._hungry.clear()
             for window in self._windows.values():
+                if window.look_at <= loop.time():
+                    await self._let_go(window)
                 if window.runs_low:
                     await self._refill(window)
 
+    def _look_after(self, window: _Window, delay: timedelta) -> None:
+        """See to it that the record is asked what is due after `delay`, if not sooner."""
+        look_at = asyncio.get_running_loop().time() + delay.total_seconds()
+        if look_at < window.look_at:
+            window.look_at = look_at
+            self._hungry.set()
+
+    async def _let_go(self, window: _Window) -> None:
+        """Make fresh work of what is due; the best of it comes first, also where that is more than a page."""
+        # Said before the reading: what is put off from here on is news.
+        window.look_at = math.inf
+        self._look_after(window, LOOK_EVERY)
+        tasks: list[Task] = []
+        try:
+            while (due := await self._next_due(window)) is not None and due <= (now := self._now()):
+                _leave(window, tasks)
+                tasks = await self._record.write(partial(window.source.put_off.let_go, now=now, limit=PAGE))
+        except RecordUnavailable:
+            _leave(window, tasks)
+            self._look_after(window, timedelta(seconds=RECORD_RETRY_SECONDS))
+            return
+        await self.offer(tasks)
+        if due is not None:
+            self._look_after(window, due - self._now())
+
+    async def _next_due(self, window: _Window) -> datetime | None:
+        async with self._record.read() as connection:
+            return await window.source.put_off.next_due(connection)
+
     async def _refill(self, window: _Window) -> None:
-        # What is held still stands in the record as it did, so it comes back among the first; so may what was put off,
-        # all of it: the deliveries of a sink that hangs must not hide those of the others.
+        # What is held still stands in the record as it did, so it comes back among the first; so may what the engine
+        # alone has put off, all of it: the deliveries of a sink that hangs must not hide those of the others.
         wanted = window.size + len(window.held) + len(window.put_off)
         # Said before the reading: work that is left in the record from here on is news.
         window.more_in_record, unread = False, window.bar
         try:
             async with self._record.read() as connection:
-                found = await window.next_tasks(connection, wanted)
+                found = await window.source.fresh(connection, wanted)
         except RecordUnavailable:
             window.leave(unread)
             asyncio.get_running_loop().call_later(RECORD_RETRY_SECONDS, self._hungry.set)
@@ -158,6 +221,11 @@ class Feeder:
         for task in fresh:
             window.hold(task)
         await self._engine.enqueue(fresh)
+
+
+def _leave(window: _Window, tasks: Sequence[Task]) -> None:
+    if tasks:
+        window.leave(max(task.priority for task in tasks))
 
 
 def _tell_of_death(feeding: asyncio.Task[None]) -> None:

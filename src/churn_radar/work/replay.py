@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from churn_radar.errors import NotUnderstood
 from churn_radar.intake.events import ChurnEvent, may_be_signal, to_arrival, understand
 from churn_radar.intake.payload import decode, read_event, read_name
+from churn_radar.research.budget import WAITS_FOR_BUDGET
 from churn_radar.store.arrivals import arrival_values
 from churn_radar.store.deliveries import revive_deliveries
 from churn_radar.store.quarantine import forget_body
@@ -147,8 +148,12 @@ async def replay(
 
 
 async def _due_now(connection: AsyncConnection, signal: Signal, now: datetime, *, forced: bool) -> None:
-    """Let a signal that waits for its next attempt be attempted at once; its story tells that somebody asked."""
-    if signal.due_at is not None or signal.forced != forced:
+    """Let a signal that waits for its next attempt be attempted at once; its story tells that somebody asked.
+
+    Also of one that tells it waits for the budget and has been let go: it may be put off again when its turn comes.
+    """
+    for_budget = (signal.reason or "").startswith(WAITS_FOR_BUDGET)
+    if signal.due_at is not None or for_budget or signal.forced != forced:
         await advance(
             connection,
             signal.seq,

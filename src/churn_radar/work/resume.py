@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.customerio.client import SERVICE as CUSTOMERIO
 from churn_radar.research.mave import SERVICE as MAVERA
+from churn_radar.store.due import Place
 from churn_radar.store.held import let_go
 from churn_radar.store.tables import Status
 from churn_radar.work.engine import Step, Task
@@ -25,13 +26,16 @@ async def resume(floor: Floor, service: str) -> int:
     """Let everything go that waited for the operator to mend `service`; returns how much that was.
 
     Page by page, each read and changed in one transaction: whatever was put off before the trouble ended is found.
-    Stops when the trouble is back. The later attempts that the engine holds of these signals find them done.
+    Stops when the trouble is back.
     """
     status, step = _WORK_OF[service]
-    count, after = 0, 0
+    count = 0
+    after: Place | None = None
     while floor.troubles.of(service) is None:
 
-        async def page(connection: AsyncConnection, after: int = after) -> tuple[list[tuple[int, int]], int | None]:
+        async def page(
+            connection: AsyncConnection, after: Place | None = after
+        ) -> tuple[list[tuple[int, int]], Place | None]:
             return await let_go(connection, status, reason_prefix=WAITS, after=after, limit=PAGE, now=floor.now())
 
         held, further = await floor.write(page)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.research.budget import Budget, Month, Spent, Standing, month_of, waits_because
 from churn_radar.store.credits import let_go, operator_decided, spent_in, waiting_for_budget
+from churn_radar.store.due import Place
 from churn_radar.store.signals import Signal, advance
 from churn_radar.store.tables import Status
 from churn_radar.work.engine import Again
@@ -60,7 +61,7 @@ class Spending:
 
         await self.floor.write(wait)
         log.info("signal.waits_for_budget", signal_id=signal.signal_id, event_id=signal.event_id)
-        return Again(month.end - now)
+        return Again(month.end - now, in_record=True)
 
     async def resume(self) -> int:
         """Let go, at a start, what waited for the budget and is covered now; returns how many signals that were.
@@ -70,7 +71,8 @@ class Spending:
         now = self.floor.now()
         async with self.floor.record.read() as connection:
             spent = await spent_in(connection, month_of(now), now=now)
-        count, after = 0, 0
+        count = 0
+        after: Place | None = None
         while True:
             async with self.floor.record.read() as connection:
                 waiters, further = await waiting_for_budget(connection, after=after, limit=PAGE)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar import metrics
 from churn_radar.errors import GiveUp, OperatorMustAct, RecordUnavailable, UpstreamError
+from churn_radar.store.due import put_off
 from churn_radar.store.record import Record
 from churn_radar.store.signals import Signal, advance, explain_to_joined
 from churn_radar.store.tables import Status
@@ -61,16 +62,17 @@ class Floor:
 async def not_yet(floor: Floor, signal: Signal, service: str) -> Again | None:
     """Whether a signal's turn is still to come, and when; None when its step may call `service` now.
 
-    A replay leaves a second job for the same signal behind, so a job that comes before its signal is due only
-    waits on: each attempt is made once, and when it is due.
+    A job may come before its signal is due, a second one for instance that a replay made: it only waits on, so that
+    each attempt is made once, and when it is due.
     """
     now = floor.now()
     if signal.due_at is not None and signal.due_at > now:
-        return Again(signal.due_at - now)
+        return Again(signal.due_at - now, in_record=True)
     hold = floor.troubles.hold(service, now)
     if hold is None:
         return None
-    return Again(hold) if await _wait_for_operator(floor, signal, service, now + hold) else None
+    waits = await _wait_for_operator(floor, signal, service, now + hold)
+    return Again(hold, in_record=True) if waits else None
 
 
 async def _wait_for_operator(floor: Floor, signal: Signal, service: str, due_at: datetime) -> bool:
@@ -83,12 +85,14 @@ async def _wait_for_operator(floor: Floor, signal: Signal, service: str, due_at:
     if trouble is None:
         return False
     reason = trouble.reason
-    if signal.reason == reason and signal.due_at is not None:
-        return True  # told already; not once more for each probe that finds nothing mended
 
-    async def put_off(connection: AsyncConnection) -> bool:
+    async def wait(connection: AsyncConnection) -> bool:
         if floor.troubles.of(service) is None:
             return False
+        if signal.reason == reason:
+            # Told already; not once more for each probe that finds nothing mended.
+            await put_off(connection, [signal.seq], due_at, reason=reason)
+            return True
         await advance(
             connection,
             signal.seq,
@@ -101,7 +105,7 @@ async def _wait_for_operator(floor: Floor, signal: Signal, service: str, due_at:
         )
         return True
 
-    return await floor.write(put_off)
+    return await floor.write(wait)
 
 
 def describe(error: Exception) -> str:
@@ -161,6 +165,6 @@ async def fail(floor: Floor, signal: Signal, error: Exception, *, back_to: Statu
         **dead,
     )
     if delay is not None:
-        return Again(delay)
+        return Again(delay, in_record=True)
     metrics.signal(Status.DEAD.value)
     return Done()

@@ -212,7 +212,7 @@ class TriageStep:
                 due_at=now + self.unknown_retry,
             )
         )
-        return Again(self.unknown_retry)
+        return Again(self.unknown_retry, in_record=True)
 
     async def _skip_unknown(self, signal: Signal) -> None:
         """Nobody has ever seen this customer: recorded, not researched."""

@@ -91,6 +91,11 @@ class Troubles:
         self._standing[service] = replace(trouble, next_probe_at=next_probe_at, under_way=True)
         return None
 
+    def probe_after(self, service: str, now: datetime) -> datetime | None:
+        """When the next probe is due, should one be let through now and find nothing mended; None without a trouble."""
+        trouble = self._standing.get(service)
+        return None if trouble is None else now + self._delay(trouble.probes + 1)
+
     def probe_now(self, now: datetime) -> None:
         """Let the next call through at once: somebody who replays by hand has mended something, most likely.
 

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from churn_radar.customerio.client import SERVICE as CUSTOMERIO
 from churn_radar.errors import RecordUnavailable
+from churn_radar.research.mave import SERVICE as MAVERA
 from churn_radar.settings import Settings
 from churn_radar.sinks.protocol import Sink, names
 from churn_radar.store.arrivals import Accepted, Verdict
-from churn_radar.store.deliveries import count_owed, deliveries_put_off, fresh_deliveries
+from churn_radar.store.deliveries import count_owed, fresh_deliveries
 from churn_radar.store.record import Record
 from churn_radar.store.signals import (
     advance,
     count_unfinished,
     fresh_received,
     fresh_waiting,
-    put_off,
     signals_with_status,
 )
 from churn_radar.store.tables import Status
 from churn_radar.work.deliver import AT_ONCE, DeliverStep
+from churn_radar.work.due import deliveries_put_off, signals_put_off
 from churn_radar.work.engine import Engine, Step, Task
 from churn_radar.work.enrich import LookUp
-from churn_radar.work.feeder import Feeder
+from churn_radar.work.feeder import Feeder, Source
 from churn_radar.work.research import Researcher, ResearchStep
 from churn_radar.work.resume import SERVICES, resume
 from churn_radar.work.spending import Spending
-from churn_radar.work.steps import Floor
+from churn_radar.work.steps import Floor, utc_now
 from churn_radar.work.triage import TriageStep
 
 log = structlog.get_logger(__name__)
@@ -45,12 +47,6 @@ RESEARCH_WINDOW = 500
 DELIVER_WINDOW = 500
 PAGE = 1000
 
-_STEP_OF: Mapping[Status, Step] = {
-    Status.RECEIVED: Step.TRIAGE,
-    Status.WAITING: Step.RESEARCH,
-    Status.RESEARCHING: Step.RESEARCH,
-}
-
 
 class Worker:
     """Carries every accepted signal to its end. One for a process."""
@@ -63,23 +59,29 @@ class Worker:
         customerio: LookUp,
         mave: Researcher,
         sinks: Sequence[Sink],
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._engine = Engine()
         self._record = record
-        self._feeder = Feeder(
-            self._engine,
-            record,
-            {
-                Step.TRIAGE: (TRIAGE_WINDOW, _to_triage),
-                Step.RESEARCH: (RESEARCH_WINDOW, _to_research),
-                Step.DELIVER: (DELIVER_WINDOW, _to_deliver),
-            },
-        )
         self.floor = Floor(
             record=record,
             enqueue=self.enqueue,
             retry_delays=[timedelta(seconds=seconds) for seconds in settings.retry_delays_seconds],
             help_url=settings.help_url,
+            now=now,
+        )
+        troubles = self.floor.troubles
+        to_triage = signals_put_off(Status.RECEIVED, Step.TRIAGE, CUSTOMERIO, troubles)
+        to_research = signals_put_off(Status.WAITING, Step.RESEARCH, MAVERA, troubles)
+        self._feeder = Feeder(
+            self._engine,
+            record,
+            {
+                Step.TRIAGE: Source(TRIAGE_WINDOW, _to_triage, to_triage),
+                Step.RESEARCH: Source(RESEARCH_WINDOW, _to_research, to_research),
+                Step.DELIVER: Source(DELIVER_WINDOW, _to_deliver, deliveries_put_off()),
+            },
+            now=now,
         )
         self.floor.troubles.on_recovered = self._resume
         self.spending = Spending(self.floor, settings.budget)
@@ -122,7 +124,6 @@ class Worker:
         async with self._record.read() as connection:
             taken_up = await count_unfinished(connection) + await count_owed(connection)
         await self.spending.resume()
-        await self._put_off(now)
         self._engine.start()
         self._feeder.start()
         for service in SERVICES:
@@ -131,29 +132,6 @@ class Worker:
         if taken_up:
             log.info("work.taken_up", jobs=taken_up, interrupted=interrupted)
         return taken_up
-
-    async def _put_off(self, now: datetime) -> int:
-        """Give the engine what has a later attempt; everything else the feeder reads as its turn comes."""
-        count = after = 0
-        while True:
-            async with self._record.read() as connection:
-                page = await put_off(connection, after=after, limit=PAGE)
-            if not page:
-                break
-            after = page[-1][0]
-            count += len(page)
-            await self.enqueue(
-                [Task(_STEP_OF[status], seq, priority, _delay(due, now)) for seq, status, priority, due in page]
-            )
-        after = 0
-        while True:
-            async with self._record.read() as connection:
-                owed = await deliveries_put_off(connection, after=after, limit=PAGE)
-            if not owed:
-                return count
-            after = owed[-1][0]
-            count += len(owed)
-            await self.enqueue([Task(Step.DELIVER, seq, delay=_delay(due, now)) for seq, due in owed])
 
     async def enqueue(self, tasks: Sequence[Task]) -> None:
         """Hand work to the engine, or leave it in the record until its turn comes."""
@@ -235,10 +213,6 @@ async def _to_research(connection: AsyncConnection, limit: int) -> list[Task]:
 
 async def _to_deliver(connection: AsyncConnection, limit: int) -> list[Task]:
     return [Task(Step.DELIVER, seq) for seq in await fresh_deliveries(connection, limit)]
-
-
-def _delay(due: datetime, now: datetime) -> timedelta:
-    return max(due - now, timedelta())
 
 
 def _tell_of_failure(resuming: asyncio.Task[int]) -> None:

@@ -41,9 +41,9 @@ env-example: $(VENV)/runtime.stamp ## make .env.example anew from the settings
 	$(BIN)/churn-radar settings --format env > .env.example
 
 lock: ## resolve the lock files anew (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header \
 		--upgrade pyproject.toml --extra build -o requirements.lock
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header \
 		--constraint requirements.lock pyproject.toml --extra build --extra dev -o requirements-dev.lock
 
 clean: ## remove the environment and every cache

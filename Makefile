@@ -40,11 +40,12 @@ torture: $(VENV)/dev.stamp ## kill the service 25 times at random moments and co
 env-example: $(VENV)/runtime.stamp ## make .env.example anew from the settings
 	$(BIN)/churn-radar settings --format env > .env.example
 
+UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+	--no-emit-index-url --no-header
+
 lock: ## resolve the lock files anew (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header \
-		--upgrade pyproject.toml --extra build -o requirements.lock
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header \
-		--constraint requirements.lock pyproject.toml --extra build --extra dev -o requirements-dev.lock
+	$(UV_COMPILE) --upgrade pyproject.toml --extra build --extra dev --extra redis --extra sqs -o requirements-dev.lock
+	$(UV_COMPILE) --constraint requirements-dev.lock pyproject.toml --extra build -o requirements.lock
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist build

@@ -34,6 +34,7 @@ from churn_radar.store.record import Record, open_record
 from churn_radar.store.signals import Signal
 from churn_radar.upstream import RateInForce
 from churn_radar.work.balance import Balance
+from churn_radar.work.joining import JoinRule
 from churn_radar.work.quarantine import Quarantine, check_folder
 from churn_radar.work.replay import Replayed, replay_all
 from churn_radar.work.steps import utc_now
@@ -91,17 +92,20 @@ class Service:
         self, chosen: Sequence[Signal], *, force: bool = False, dry_run: bool = False
     ) -> list[Replayed]:
         """Start the work on several signals again, or only tell what that would do; raises RecordUnavailable."""
-        done = await replay_all(
+        return await replay_all(
             self.record,
             chosen,
             alert_events=self.settings.alert_events,
+            rule=JoinRule(timedelta(hours=self.settings.cool_down_hours), self.settings.research_stronger_signals),
             now=self.now(),
             force=force,
             dry_run=dry_run,
+            committed=self._start_replayed,
         )
-        if self.worker is not None and chosen and not dry_run:
-            await self.worker.replayed([task for replayed in done for task in replayed.tasks])
-        return done
+
+    async def _start_replayed(self, done: Sequence[Replayed]) -> None:
+        if self.worker is not None:
+            await self.worker.replayed(list(dict.fromkeys(task for replayed in done for task in replayed.tasks)))
 
 
 @asynccontextmanager
@@ -117,9 +121,10 @@ async def running_service(
         clients: list[CustomerioClient | MaveClient] = []
 
         def on_accepted(accepted: Sequence[Accepted]) -> None:
-            intake_door.tell(accepted)
+            # The work first: telling of it is the less important half.
             if worker is not None:
                 worker.accepted(accepted)
+            intake_door.tell(accepted)
 
         check_folder(settings.quarantine_folder)
         chosen = list(sinks) if sinks is not None else create_sinks(settings)
@@ -136,6 +141,7 @@ async def running_service(
             secrets=[secret.get_secret_value().encode() for secret in settings.cio_webhook_secret],
             alert_events=settings.alert_events,
             max_body_bytes=settings.max_body_bytes,
+            max_bodies_bytes=settings.max_bodies_megabytes * 1024 * 1024,
         )
         if with_worker:
             customerio = CustomerioClient.create(settings)

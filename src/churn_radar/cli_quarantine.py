@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,20 +63,25 @@ def list_(limit: Annotated[int, typer.Option(min=1, help="How many at most.")] =
 
 @app.command()
 def show(event_id: Annotated[str, typer.Argument(help="An id, as `list` shows it.")], url: Url = None) -> None:
-    """Print one body as it came. It may hold personal data.
+    """Print one body, byte for byte as it came. It may hold personal data.
 
-    Example: `churn-radar quarantine show qua_1f0c`
+    Example: `churn-radar quarantine show qua_1f0c > body.json`
     """
     from urllib.parse import quote
+
+    from churn_radar.quarantining import raw_body
 
     async def work(api: Any) -> dict[str, Any]:
         told: dict[str, Any] = await api.get(f"/signals/{quote(event_id, safe='')}")
         return told
 
     told = _run(cli_tools.tool_settings(), url, work)
-    if told["body"] is None:
+    body = raw_body(told)
+    if body is None:
         cli_tools.fail(1, f"{event_id!r} is not in quarantine: {told['status']} ({told['reason'] or 'no reason'})")
-    cli_tools.out.print(told["body"], markup=False)
+    # Past whatever would wrap it, expand its tabs, take control characters out or end its last line.
+    sys.stdout.buffer.write(body + (b"\n" if sys.stdout.isatty() else b""))
+    sys.stdout.buffer.flush()
 
 
 @app.command()

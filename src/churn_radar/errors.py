@@ -6,6 +6,9 @@
     │   ├── RecordLocked        another process owns the SQLite file
     │   └── RecordUnusable      damaged, unwritable, newer than this release
     ├── RecordUnavailable       the record cannot commit right now: answer 503, try again
+    │   ├── NotStorable         it can, but never this row: keep the raw body instead
+    │   └── BufferUnavailable   nor can the buffer in front of it hold anything
+    │       └── TooLargeToBuffer    this one never fits: straight into the record with it
     ├── NotUnderstood           genuine, but of no known shape: quarantine it
     └── UpstreamError           Customer.io or Mavera said no
         ├── RetryLater          waiting may help (429, 5xx, timeouts, an unreadable answer)
@@ -47,6 +50,18 @@ class RecordUnusable(StartError):
 
 class RecordUnavailable(ChurnRadarError):
     """The record could not commit (disk full, locked, read-only, too slow); nothing was acknowledged."""
+
+
+class NotStorable(RecordUnavailable):
+    """The record commits, but its database refuses this one row, and would again."""
+
+
+class BufferUnavailable(RecordUnavailable):
+    """The buffer could not hold an event durably (away, full, too slow); nothing was acknowledged."""
+
+
+class TooLargeToBuffer(BufferUnavailable):
+    """An event larger than one message of the buffer, even compressed."""
 
 
 class NotUnderstood(ChurnRadarError):

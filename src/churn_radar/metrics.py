@@ -83,6 +83,7 @@ _door = {
         "wrong_method",
         "too_slow",
         "too_large",
+        "no_room",
         "wrong_type",
     )
 }

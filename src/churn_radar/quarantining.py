@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,13 @@ async def every_body(api: Api, limit: int) -> AsyncIterator[dict[str, Any]]:
         cursor = page["cursor"]
         if cursor is None:
             return
+
+
+def raw_body(told: Mapping[str, Any]) -> bytes | None:
+    """The body in what `GET /signals/{event_id}` tells, byte for byte; None where it holds none."""
+    if told.get("body_base64") is not None:
+        return base64.b64decode(told["body_base64"])
+    return None if told["body"] is None else str(told["body"]).encode()
 
 
 async def take_out(

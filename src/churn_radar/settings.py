@@ -152,6 +152,14 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         5 * 1024 * 1024, ge=1024, le=100 * 1024 * 1024, description="Largest webhook body accepted, in bytes."
     )
+    max_bodies_megabytes: int = Field(
+        64,
+        ge=1,
+        description=(
+            "Webhook bodies that are still coming in, together, in megabytes; above it those over 8 KiB are answered "
+            "503."
+        ),
+    )
     max_waiting_requests: int = Field(
         2000,
         ge=1,

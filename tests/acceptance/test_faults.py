@@ -34,11 +34,12 @@ from churn_radar.sending import signed_headers
 from churn_radar.simulator.mavera import CHAT
 from churn_radar.simulator.people import PEOPLE
 from churn_radar.sinks.jsonl import JsonlSink
+from churn_radar.sockets import bind
 from tests.acceptance.conftest import Upstreams
 from tests.integration.wire import drip, flooding, hang, wire
 from tests.support import work
 from tests.support.door import held
-from tests.support.service import SECRET, ServiceProcess, eventually, run_command, serving
+from tests.support.service import SECRET, ServiceProcess, clean_environment, eventually, run_command, serving
 from tests.torture.letters import Expected, Letter, Said, write_letters
 from tests.torture.verifier import Evidence, unfinished, verify
 
@@ -325,6 +326,58 @@ async def test_sigterm_in_a_burst_of_commits_keeps_what_was_acknowledged_and_the
 def ids_in(record: Path) -> set[str]:
     with contextlib.closing(sqlite3.connect(f"file:{record}?mode=ro", uri=True)) as connection:
         return {row[0] for row in connection.execute("SELECT coalesce(event_id, signal_id) FROM signals")}
+
+
+# -- the log
+
+
+@contextlib.asynccontextmanager
+async def without_a_log(folder: Path, settings: Mapping[str, str], to: str) -> AsyncIterator[Sender]:
+    """A service whose standard error is a full disk, a pipe that loses its reader, or missing from the start."""
+    with contextlib.closing(bind("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    reader, writer = os.pipe()
+    stderr = writer if to == "a pipe" else os.open("/dev/full", os.O_WRONLY)
+    redirected = "2>&-" if to == "nothing" else ""
+    env = clean_environment(**settings, CHURN_RADAR_PORT=url.rpartition(":")[2])
+    # With it Python keeps nothing that could not be written, and the exit code is right by itself.
+    env.pop("PYTHONUNBUFFERED", None)
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", f'exec "$@" {redirected}', "sh", sys.executable, "-m", "churn_radar", "serve"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=stderr,
+        cwd=folder,
+        env=env,
+    )
+    for descriptor in {writer, stderr}:
+        os.close(descriptor)
+    service = ServiceProcess(folder, settings, process=process, url=url)
+    async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
+        sender = Sender(service, http)
+        try:
+
+            async def acknowledged() -> bool:
+                return await sender.send(first) == 200
+
+            [first] = sender.write(1)
+            await eventually(acknowledged, "the service to listen")
+            if to == "a pipe":
+                assert b"door.stored" in os.read(reader, 1_000_000)
+            os.close(reader)
+            yield sender
+        finally:
+            await service.close()
+
+
+@pytest.mark.parametrize("to", ["a pipe", "a full disk", "nothing"])
+async def test_a_log_that_cannot_be_written_changes_nothing_else(tmp_path: Path, upstreams: Upstreams, to: str) -> None:
+    settings = upstreams.settings(tmp_path)
+    del settings["CHURN_RADAR_PORT"]
+    async with without_a_log(tmp_path, settings, to) as sender:
+        assert [await sender.send(letter) for letter in sender.write(30)] == [200] * 30
+        async with httpx.AsyncClient(base_url=sender.service.url, timeout=10, trust_env=False) as http:
+            assert (await http.get("/readyz")).status_code == 200
+        await sender.all_is_well(tmp_path / "record.db", upstreams)
 
 
 # -- the clock

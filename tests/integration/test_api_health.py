@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import sqlite3
 from collections import namedtuple
@@ -60,13 +61,14 @@ async def test_ready_needs_no_key_and_tells_what_is_under_way(live: Running) -> 
     assert answer.status_code == 200
     told = answer.json()
     assert set(told.pop("rates")) == {"customerio", "mavera"}
-    assert told.pop("credits")["spent"] == 0
     assert told == {
         "status": "ready",
         "reason": None,
         "troubles": {},
         "troubles_detail": {},
         "backlog": {"triage": 0, "research": 0, "deliver": 0},
+        "budget": "within budget",
+        "credits": None,
     }
 
 
@@ -144,6 +146,28 @@ async def test_a_worker_that_has_died_is_503_with_the_reason(tmp_path: Path) -> 
         assert (answer.status_code, answer.json()["reason"]) == (503, "the worker has stopped; restart the service")
 
 
+@pytest.mark.parametrize("died_of", [asyncio.CancelledError(), ValueError("jane@acme.co")])
+async def test_a_writer_that_has_died_is_503_with_the_reason_and_the_service_still_stops(
+    tmp_path: Path, died_of: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing() -> None:
+        raise died_of
+
+    body = json.dumps(payload("cust_1001")).encode()
+    async with asyncio.timeout(20), service(tmp_path) as live:
+        monkeypatch.setattr(live.service.record._writer, "_door_turn", failing)
+        for _ in range(2):
+            said = await live.stranger.post(PATH, content=body, headers=signed_headers(body, SECRET))
+            assert (said.status_code, said.headers["retry-after"]) == (503, "1")
+        live.service._checked = 0
+
+        answer = await live.stranger.get("/readyz")
+
+        assert answer.status_code == 503
+        assert answer.json()["reason"] == "the record's writer has stopped; restart the service"
+        assert "jane" not in answer.text
+
+
 async def test_a_service_without_a_worker_can_be_ready(tmp_path: Path) -> None:
     async with service(tmp_path, with_worker=False) as live:
         answer = await live.stranger.get("/readyz")
@@ -165,7 +189,7 @@ async def test_a_wrong_key_is_shown_keeps_the_door_open_and_ends_by_itself(
             return dict(answer.json()["troubles"])
 
         assert "401" in (await until(troubled, "the trouble to be shown"))["customerio"]
-        shown = (await live.stranger.get("/readyz")).json()["troubles_detail"]["customerio"]
+        shown = (await live.http.get("/readyz")).json()["troubles_detail"]["customerio"]
         assert (shown["status"], shown["help"]) == (401, "docs/what-to-do.md#customerio-401")
         assert shown["since"] < shown["next_probe_at"]
         told = (await live.http.get(f"/signals/{event_id}")).json()
@@ -176,24 +200,50 @@ async def test_a_wrong_key_is_shown_keeps_the_door_open_and_ends_by_itself(
         assert await troubled() == {}
 
 
+async def test_a_services_own_words_are_for_whoever_brings_a_key(tmp_path: Path) -> None:
+    async with service(tmp_path) as live:
+        assert live.service.worker is not None
+        troubles, now = live.service.worker.floor.troubles, datetime.now(UTC)
+        troubles.report("mavera", "mavera.example answered 402: ask Bob at desk 7", now, 402)
+        troubles.report("customerio", "customerio.example answered 401: call Eve", now, 401)
+
+        for no_key in ({}, {"X-API-Key": "a-key-that-is-not-one"}, {"Authorization": f"Basic {KEY}"}):
+            answer = await live.stranger.get("/readyz", headers=no_key)
+            told = answer.json()
+            assert told["troubles"] == {
+                "mavera": "mavera answered 402: credits or budget are spent",
+                "customerio": "customerio answered 401: the key is refused",
+            }
+            assert {name: each["message"] for name, each in told["troubles_detail"].items()} == told["troubles"]
+            assert "Bob" not in answer.text
+            assert "Eve" not in answer.text
+        for key in ({"X-API-Key": KEY}, {"Authorization": f"Bearer {KEY}"}):
+            told = (await live.stranger.get("/readyz", headers=key)).json()
+            assert told["troubles"]["mavera"] == "mavera.example answered 402: ask Bob at desk 7"
+            assert {name: each["message"] for name, each in told["troubles_detail"].items()} == told["troubles"]
+
+
 # -- the month's credits
 
 
 async def test_readiness_and_prometheus_tell_what_the_month_has_cost_and_that_it_is_spent(tmp_path: Path) -> None:
     async with service(tmp_path, monthly_credits=20) as own:
-        told = (await own.stranger.get("/readyz")).json()["credits"]
+        told = (await own.http.get("/readyz")).json()["credits"]
         assert (told["spent"], told["limit"], told["warning"]) == (0, 20, None)
         assert told["month"] == f"{datetime.now(UTC):%Y-%m}"
         await own.briefed(payload("cust_1001"))
         own.service.balance._read_at = 0
 
-        answer = await own.stranger.get("/readyz")
+        answer = await own.http.get("/readyz")
 
         told = answer.json()["credits"]
         assert answer.status_code == 200
+        assert answer.json()["budget"] == "over budget"
         assert (told["spent"], told["estimated"], told["under_way"]) == (own.mavera.credits_used, 0, 0)
         assert told["warning"].startswith("all 20 credits of ")
         assert "an MRR under 500 wait until 1 " in told["warning"]
+        told = (await own.stranger.get("/readyz")).json()
+        assert (told["budget"], told["credits"]) == ("over budget", None)
         text = (await own.stranger.get("/metrics")).text
         assert f"churn_radar_mavera_credits_month {own.mavera.credits_used}.0\n" in text
         assert "churn_radar_mavera_credits_month_limit 20.0\n" in text
@@ -204,8 +254,10 @@ async def test_a_budget_that_is_nearly_spent_is_warned_of(tmp_path: Path) -> Non
         await own.briefed(payload("cust_1001"))
     spent = own.mavera.credits_used
     async with service(tmp_path, monthly_credits=spent + 1) as own:
-        told = (await own.stranger.get("/readyz")).json()["credits"]
+        answer = await own.http.get("/readyz")
+        told = answer.json()["credits"]
 
+    assert answer.json()["budget"] == "within budget"
     assert told["warning"].startswith(f"{spent} of {spent + 1} credits of ")
 
 

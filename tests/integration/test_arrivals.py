@@ -113,6 +113,32 @@ async def test_a_quarantined_body_is_kept_byte_for_byte_and_once(tmp_path: Path)
         assert {(signal.kind, signal.reason) for signal in kept} == {(None, "not understood")}
 
 
+@pytest.mark.parametrize("others", [0, 3])
+async def test_a_body_that_a_newer_release_has_read_is_a_duplicate_to_an_older_one(tmp_path: Path, others: int) -> None:
+    """Its row has the key of the event by then, and the id that the older release makes of the body."""
+    read, unread = quarantine(b"{", "read"), quarantine(b"[", "unread")
+    neighbours = [arrival(f"{i}") for i in range(others)]
+    async with house(tmp_path) as home:
+        await insert(home, read, unread)
+        as_event = signals.update().where(signals.c.signal_id == read.signal_id).values(event_key="of the event")
+        await home.record.write(lambda connection: connection.execute(as_event))
+
+        outcomes = await insert(home, *neighbours, read, unread)
+        assert verdicts(outcomes) == ["accepted"] * others + ["duplicate", "quarantined"]
+        assert [outcome.public_id for outcome in outcomes][-2:] == ["read", "unread"]
+        numbers = {signal.event_id: signal.seq for signal in await home.signals()}
+        assert [outcome.seq for outcome in outcomes[:others]] == [numbers[f"{i}"] for i in range(others)]
+        assert (await home.record.accept(read)).verdict is Verdict.DUPLICATE
+        assert len(await home.signals()) == others + 2
+
+
+async def test_a_row_that_lacks_what_it_must_have_is_refused_not_left_out(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        with pytest.raises(Exception, match="NOT NULL"):
+            await insert(home, arrival("a", source=None))
+        assert await home.signals() == []
+
+
 async def test_the_worker_is_not_told_to_work_on_what_is_quarantined(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         [outcome] = await insert(home, quarantine(b"{"))

@@ -282,6 +282,56 @@ async def test_a_replay_of_something_else_does_not_decide_about_the_budget(tmp_p
         assert outcome == Again(DECEMBER - NOON, in_record=True)
 
 
+async def test_a_replay_after_the_wait_for_the_budget_has_ended_does_not_decide_about_it_either(tmp_path: Path) -> None:
+    async with shop_with(tmp_path, spent=1000) as shop:
+        seq = await waiting(shop, CHEAP)
+        await shop.research(seq)
+        shop.clock.now = DECEMBER
+        shop.mavera_faults.add("status:400")
+        await shop.research(seq)
+        assert (await shop.signal(seq)).status is Status.DEAD
+        await spend(shop, 1000, at=DECEMBER)
+
+        [outcome] = await shop.run((await shop.replay(seq)).tasks)
+
+        assert isinstance(outcome, Again)
+        assert (await shop.signal(seq)).status is Status.WAITING
+
+
+async def test_a_decision_to_spend_ends_with_the_dead_letter_that_it_was_made_about(tmp_path: Path) -> None:
+    async with shop_with(tmp_path, spent=1000) as shop:
+        seq = await waiting(shop, CHEAP)
+        await shop.research(seq)
+        shop.mavera_faults.add("status:400")
+        assert await shop.run((await shop.replay(seq)).tasks) == [Done()]
+        assert (await shop.signal(seq)).status is Status.DEAD
+
+        [outcome] = await shop.run((await shop.replay(seq)).tasks)
+
+        assert outcome == Again(DECEMBER - NOON, in_record=True)
+
+
+async def test_a_dead_letter_that_joins_one_waiting_for_the_budget_does_not_decide_about_that(tmp_path: Path) -> None:
+    async with shop_with(tmp_path, spent=999) as shop:
+        dead = await waiting(shop, CHEAP)
+        shop.mavera_faults.add("status:400")
+        await shop.research(dead)
+        await spend(shop, 1)
+        leader = await waiting(shop, CHEAP)
+        await shop.research(leader)
+        before = await shop.signal(leader)
+
+        for _ in range(2):
+            replayed = await shop.replay(dead)
+            assert (replayed.status, replayed.tasks) == (Status.JOINED, ())
+
+        assert "waits for the budget" in replayed.effect
+        assert await shop.signal(leader) == before
+        assert await shop.run((await shop.replay(leader)).tasks) == [Done()]
+        [brief] = await shop.briefs()
+        assert len(brief.event_ids) == 2
+
+
 async def test_a_raised_limit_lets_go_at_the_next_start(tmp_path: Path) -> None:
     async with shop_with(tmp_path, spent=1000) as shop:
         seq = await waiting(shop, CHEAP)

@@ -1,13 +1,26 @@
 from __future__ import annotations
 
+import itertools
+import random
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import event, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.store.customers import KnownCustomer, customers_named, load_customer, recall, remember
+from churn_radar.store import customers as store
+from churn_radar.store.customers import (
+    MOST_OF_AN_ADDRESS,
+    KnownCustomer,
+    customers_named,
+    load_customer,
+    recall,
+    remember,
+    remember_all,
+    rows_now,
+)
 from churn_radar.store.tables import briefs, customers, signals
 from churn_radar.triage.customer import CustomerRef, Profile
 from tests.support.door import NOW, House, arrival, house, insert_into
@@ -228,3 +241,119 @@ async def test_attributes_come_back_as_they_were_seen(tmp_path: Path) -> None:
         found = await known(home, FULL)
         assert found is not None
         assert found.profile.attributes == attributes | {"account": str(2**70)}
+
+
+# -- many at once
+
+
+async def meet_all(home: House, told: Sequence[CustomerRef], hours: int = 0) -> list[int]:
+    """Look-ups that show these, settled together."""
+    profiles = [Profile(ref, {}) for ref in told]
+    return await home.record.write(lambda connection: remember_all(connection, profiles, NOW + hours * HOUR))
+
+
+@pytest.mark.parametrize("sharing", [3, 3000])
+async def test_an_address_that_thousands_share_costs_no_more_than_one_that_three_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharing: int
+) -> None:
+    """The writer holds the door up meanwhile: what counts is what is read, and how often."""
+    mail = "info@agency.example"
+    rows = [{"customer_id": f"c{n}", "cio_id": f"x{n}", "email": mail, "attributes": {}} for n in range(sharing)]
+    read, selects, real = 0, 0, store._known
+
+    def counting(row: object) -> KnownCustomer:
+        nonlocal read
+        read += 1
+        return real(row)  # type: ignore[arg-type]
+
+    def hear(_: object, __: object, statement: str, *___: object) -> None:
+        nonlocal selects
+        selects += statement.startswith("SELECT")
+
+    async with house(tmp_path) as home:
+        await home.record.write(lambda c: c.execute(insert(customers), [{**row, "seen_at": NOW} for row in rows]))
+        monkeypatch.setattr(store, "_known", counting)
+        event.listen(home.record._writer._thread.engine, "before_cursor_execute", hear)
+        told = [CustomerRef(f"n{n}", f"y{n}", mail) for n in range(50)]
+
+        seqs = await meet_all(home, told, 1)
+
+        assert (read, selects) == (1, 4)
+        assert len(set(seqs)) == 50
+        assert await meet_all(home, told, 2) == seqs
+        assert read == 1 + 2 * 50 + 1
+        found = await known(home, CustomerRef(None, None, mail))
+        assert found is not None
+        assert found.seq == seqs[-1]
+
+
+async def test_a_row_that_a_neighbour_in_the_batch_turns_out_to_own_is_told_by_its_new_number(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        one = await meet(home, CustomerRef("42", "a3f0", "old@x.io"))
+        assert await meet_all(home, [CustomerRef(None, None, "jo@x.io"), FULL]) == [one, one]
+        assert await refs(home) == {one: FULL}
+
+
+class TakenBack(Exception):
+    """Takes a trial back before it is committed."""
+
+
+async def outcome(home: House, before: Sequence[CustomerRef], batches: Sequence[Sequence[CustomerRef]]) -> list[str]:
+    """Who is there after these look-ups; nothing of them is kept."""
+    found: list[str] = []
+
+    async def trial(connection: AsyncConnection) -> None:
+        for hours, ref in enumerate(before):
+            await remember(connection, Profile(ref), NOW + hours * HOUR)
+        told = [await remember_all(connection, [Profile(ref) for ref in batch], NOW + 5 * HOUR) for batch in batches]
+        rows = (await connection.execute(select(customers))).all()
+        assert {seq for seqs in told for seq in seqs} <= {row.seq for row in rows} or len(batches) > 1
+        found.extend(sorted(f"{row.customer_id} {row.cio_id} {row.email}" for row in rows))
+        raise TakenBack
+
+    with pytest.raises(TakenBack):
+        await home.record.write(trial)
+    return found
+
+
+async def test_a_batch_does_what_its_look_ups_would_have_done_one_after_the_other(tmp_path: Path) -> None:
+    """In one order or another: who is who does not depend on what was settled together."""
+    rng = random.Random(7)
+
+    def somebody() -> CustomerRef:
+        return CustomerRef(*(rng.choice([None, f"{kind}1", f"{kind}2"]) for kind in ("id", "cio", "mail")))
+
+    async with house(tmp_path) as home:
+        for _ in range(60):
+            before, batch = [somebody() for _ in range(3)], list({somebody(): None for _ in range(4)})
+            together = await outcome(home, before, [batch])
+            for order in itertools.permutations(batch):
+                if await outcome(home, before, [[each] for each in order]) == together:
+                    break
+            else:
+                pytest.fail(f"{together} of {before} and {batch}")
+
+
+async def test_a_customer_recalled_before_a_merge_is_found_after_it(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        by_mail, other = await meet(home, NAMES["mail"]), await meet(home, CustomerRef("43"))
+        recalled = [await known(home, NAMES["mail"]), await known(home, CustomerRef("43"))]
+        one = await meet(home, FULL, 1)
+        # The row of the mail address lives on: it gained the other names.
+        assert one == by_mail
+        two = await meet(home, CustomerRef("7", "c7"), 1)
+        assert await meet(home, CustomerRef("7", "c7", "jo@y.io"), 2) == two
+        gone = await meet(home, CustomerRef(None, None, "jo@z.io"))
+        recalled.append(await known(home, CustomerRef(None, None, "jo@z.io")))
+        assert await meet(home, CustomerRef("7", "c7", "jo@z.io"), 3) == two != gone
+        async with home.record.read() as connection:
+            assert await rows_now(connection, [each for each in recalled if each]) == [one, other, two]
+
+
+async def test_of_an_address_that_many_share_a_person_is_shown_those_who_had_it_last(tmp_path: Path) -> None:
+    mail = "info@agency.example"
+    rows = [{"customer_id": f"c{n}", "email": mail, "attributes": {}, "seen_at": NOW + n * HOUR} for n in range(1500)]
+    async with house(tmp_path) as home:
+        await home.record.write(lambda c: c.execute(insert(customers), rows))
+        async with home.record.read() as connection:
+            assert await customers_named(connection, mail) == tuple(range(1500 - MOST_OF_AN_ADDRESS + 1, 1501))

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -499,6 +500,112 @@ async def test_a_sender_who_leaves_in_the_middle_is_not_answered_and_nothing_is_
     async with house(tmp_path) as home:
         assert await knock(home.door, body, headers=signed_headers(body), messages=messages) is None
         assert await home.signals() == []
+
+
+# -- bodies under way
+
+ROOM = 100_000
+
+
+def half_of(size: int) -> list[Message]:
+    """So much of a body, and then silence."""
+    return [{"type": "http.request", "body": b"[" * size, "more_body": True}]
+
+
+@contextlib.asynccontextmanager
+async def under_way(door: Door, *sizes: int) -> AsyncIterator[list[asyncio.Task[Answer | None]]]:
+    """Senders that have sent so many bytes and hold the rest back."""
+    senders = [asyncio.create_task(knock(door, headers=[], messages=half_of(size))) for size in sizes]
+    await asyncio.sleep(0)
+    try:
+        yield senders
+    finally:
+        for sender in senders:
+            sender.cancel()
+        await asyncio.wait(senders)
+
+
+async def test_bodies_under_way_have_a_bound_together_and_the_one_beyond_it_is_to_come_again(tmp_path: Path) -> None:
+    body = sized(40_000)
+    async with house(tmp_path) as home:
+        before, door = counted("no_room"), door_of(home.record, max_bodies_bytes=ROOM, max_body_bytes=ROOM)
+        async with under_way(door, 40_000, 40_000):
+            with capture_logs() as lines:
+                said = await answer(door, body, messages=in_pieces(body, 30_000))
+            assert problem(said, 503)["detail"] == "too many large bodies are under way; send it again"
+            assert said.headers[b"retry-after"] == b"1"
+            # The server drops the rest; a connection that was closed would take the answer with it.
+            assert b"connection" not in said.headers
+            assert [line["event"] for line in lines] == ["door.no_room"]
+            assert counted("no_room") == before + 1
+            assert (await answer(door, body, messages=in_pieces(body, 20_000))).verdict == "accepted"
+        assert await home.signals() != []
+
+
+@pytest.mark.parametrize("size", [1_000, 8_192])
+async def test_however_much_is_under_way_events_of_the_usual_size_and_whole_bodies_are_taken(
+    tmp_path: Path, size: int
+) -> None:
+    small, whole = sized(size), as_body(event(event_id="whole", padding="a" * 90_000))
+    async with house(tmp_path) as home:
+        door = door_of(home.record, max_bodies_bytes=ROOM, max_body_bytes=ROOM)
+        async with under_way(door, ROOM):
+            for piece in (1, 100, size // 2 + 1):
+                said = await answer(door, small, messages=in_pieces(small, piece))
+                assert said.verdict in ("accepted", "duplicate")
+            assert (await answer(door, whole)).verdict == "accepted"
+            problem(await answer(door, whole, messages=in_pieces(whole, 10_000)), 503)
+
+
+@pytest.mark.parametrize("end", ["whole", "unsigned", "leaves", "too large", "silent", "cancelled", "no room"])
+async def test_however_a_body_ends_its_room_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    if end == "silent":
+        monkeypatch.setattr(intake_door, "BODY_TIMEOUT_SECONDS", 0.02)
+    body = sized(ROOM)
+    pieces = in_pieces(body, 30_000)
+    async with house(tmp_path) as home:
+        door = door_of(home.record, max_bodies_bytes=1, max_body_bytes=ROOM)
+        for _ in range(3):
+            match end:
+                case "whole":
+                    assert (await answer(door, body, messages=pieces)).status == 200
+                case "unsigned":
+                    problem(await answer(door, body, headers=[], messages=pieces), 401)
+                case "leaves":
+                    assert await knock(door, body, messages=[*pieces[:2], {"type": "http.disconnect"}]) is None
+                case "too large":
+                    problem(await answer(door, body, headers=[], messages=[*pieces[:-1], *pieces]), 413)
+                case "silent":
+                    problem(await answer(door, body, messages=pieces[:2]), 408)
+                case "cancelled":
+                    async with under_way(door, ROOM):
+                        pass
+                case "no room":
+                    async with under_way(door, ROOM - 1):
+                        problem(await answer(door, body, messages=pieces), 503)
+            assert door._room.taken == 0
+        # There is always room for one, whatever the settings say.
+        assert (await answer(door, body, messages=pieces)).status == 200
+
+
+async def test_over_a_socket_a_body_without_room_is_answered_and_the_connection_goes_on(tmp_path: Path) -> None:
+    body = sized(300_000)
+    head = "\r\n".join(f"{name.decode()}: {value.decode()}" for name, value in signed_headers(body))
+    async with house(tmp_path) as home:
+        door = door_of(home.record, max_bodies_bytes=350_000, max_body_bytes=350_000)
+        async with running(Front(elsewhere, door)) as url, under_way(door, 340_000):  # type: ignore[arg-type]
+            reader, writer = await asyncio.open_connection(httpx.URL(url).host, httpx.URL(url).port)
+            async with asyncio.timeout(5):
+                writer.write(request(head, body[:200_000]))
+                assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 503 ")
+                await reader.readuntil(b'send it again"}')
+                small = as_body(event())
+                small_head = "\r\n".join(f"{name.decode()}: {value.decode()}" for name, value in signed_headers(small))
+                writer.write(body[200_000:] + request(small_head, small))
+                assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+            writer.close()
 
 
 # -- when the record cannot commit

@@ -87,6 +87,47 @@ def test_an_id_from_outside_cannot_steer_the_terminal(tmp_path: Path, log_format
     assert "\\u001b" not in out.getvalue()
 
 
+# -- a stream that fails
+
+
+class Broken(io.StringIO):
+    """A pipe that nobody reads any more, or a full disk; mended, it is a stream again."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error: Exception | None = error
+
+    def write(self, text: str) -> int:
+        if self.error:
+            raise self.error
+        return super().write(text)
+
+    def flush(self) -> None:
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device"), ValueError("I/O on closed file")],
+    ids=repr,
+)
+def test_a_stream_that_fails_costs_lines_and_nothing_else(
+    tmp_path: Path, error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Broken(error)
+    with logged(tmp_path, out):
+        structlog.get_logger("x").error("door.refused")
+        logging.getLogger("somebodys.library").error("said")
+        out.error = None
+        structlog.get_logger("x").error("door.refused")
+        logging.getLogger("somebodys.library").error("said")
+
+    assert [line["event"] for line in lines(out)] == ["door.refused", "said"]
+    # The logging package would tell of its own failure, with the values of the line.
+    assert capsys.readouterr().err == ""
+
+
 # -- traces
 
 

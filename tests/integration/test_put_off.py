@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -15,10 +16,11 @@ from sqlalchemy import Table, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.errors import OperatorMustAct, RecordUnavailable, RetryLater
-from churn_radar.store.due import let_go
+from churn_radar.store.due import let_go, next_due
 from churn_radar.store.record import open_record
 from churn_radar.store.tables import Status, deliveries, signal_history, signals
 from churn_radar.work.engine import Outcome, Step
+from churn_radar.work.steps import utc_now
 from churn_radar.work.troubles import WAITS
 from tests.support.shift import Shift, Upstreams, shift
 from tests.support.work import NOON, Clock, ListSink, payload, settings_for, until
@@ -259,30 +261,35 @@ async def test_what_was_let_go_and_not_begun_when_the_process_died_is_taken_up(t
         assert await at_work.counts() == {"briefed": 10, "received": 10}
 
 
-@pytest.mark.usefixtures("small_pages")
 async def test_a_record_that_fails_while_things_are_let_go_loses_none_of_them(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("churn_radar.work.feeder.RECORD_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("churn_radar.work.feeder.LOOK_EVERY", HOUR)
+    monkeypatch.setattr("churn_radar.work.due.let_go", fails_at(let_go, 1))
+    # Asked at the start, when they are due, after the failure, and when all is let go.
+    monkeypatch.setattr("churn_radar.work.due.next_due", fails_at(next_due, 4, of=Status.RECEIVED))
     upstreams = Upstreams()
-    await fill(tmp_path, 35, clock)
-    await put_off(tmp_path, NOON + HOUR)
+    await fill(tmp_path, 15, utc_now)
+    await put_off(tmp_path, utc_now() + timedelta(seconds=0.5))
 
-    async with shift(tmp_path, upstreams, now=clock) as at_work:
-        await looked_again(at_work)
-        write, fails = at_work.record.write, iter([False, False, True, True])
-
-        async def failing(work: Any) -> Any:
-            if next(fails, False):
-                raise RecordUnavailable("locked")
-            return await write(work)
-
-        at_work.record.write = failing  # type: ignore[method-assign]
-        clock.forward(HOUR)
-        await at_work.all_become(Status.BRIEFED, 35)
+    async with shift(tmp_path, upstreams) as at_work:
+        await at_work.all_become(Status.BRIEFED, 15)
         assert at_work.worker.healthy
 
-    assert len(upstreams.asked) == 35
+    assert len(upstreams.asked) == 15
+
+
+def fails_at(query: Any, number: int, *, of: Status | None = None) -> Any:
+    """The query, which fails the so-manieth time that it is asked (of a status)."""
+    calls = itertools.count(1)
+
+    async def asked(connection: AsyncConnection, *told: Any, **more: Any) -> Any:
+        if of in (None, *told) and next(calls) == number:
+            raise RecordUnavailable("locked")
+        return await query(connection, *told, **more)
+
+    return asked
 
 
 async def test_deliveries_that_are_put_off_wait_for_their_time_through_a_restart(tmp_path: Path, clock: Clock) -> None:
@@ -317,24 +324,19 @@ async def test_a_trouble_that_holds_many_costs_a_few_looks_at_each_probe_and_let
     tmp_path: Path, clock: Clock
 ) -> None:
     spent = OperatorMustAct("mavera", "credits are spent", status=402)
-    upstreams = Upstreams(errors=[spent] * 3)
-    told: dict[str, Any] = {"mavera_concurrency": 20, "now": clock}
-    async with shift(tmp_path, upstreams, grace=timedelta(), **told) as at_work:
-        upstreams.may_answer.clear()
-        await at_work.arrive(*(payload(f"customer-{n}") for n in range(60)))
-        await at_work.all_become(Status.WAITING, 40)
-    upstreams.may_answer.set()
-    upstreams.asked.clear()
-    told["mavera_concurrency"] = 1
-    async with shift(tmp_path, upstreams, **told) as at_work:
+    upstreams = Upstreams(errors=[spent] * 2)
+    async with shift(tmp_path, upstreams, mavera_concurrency=20, now=clock) as at_work:
+        at_work.worker.floor.troubles.report("mavera", "credits are spent", clock(), 402)
+        event_ids = await at_work.arrive(*(payload(f"customer-{n}") for n in range(60)))
 
         async def all_held() -> bool:
-            return None not in await due_times(at_work)
+            return await at_work.counts() == {"waiting": 60} and None not in await due_times(at_work)
 
         await until(all_held, "all to wait for the operator")
-        assert len(upstreams.asked) == 1
-        for probe, minutes in ((2, 1), (3, 2)):
-            told_before, runs = await history_of_all(at_work), finished(at_work)
+        runs = finished(at_work)
+        for probe, minutes in ((1, 1), (2, 2)):
+            told_before = await history_of_all(at_work)
+            runs.clear()
             clock.forward(timedelta(minutes=minutes, seconds=1))
 
             async def probed(probe: int = probe) -> bool:
@@ -342,27 +344,21 @@ async def test_a_trouble_that_holds_many_costs_a_few_looks_at_each_probe_and_let
 
             await until(probed, "the next probe")
             await looked_again(at_work)
-            # Three of each page of ten, and of the pages that these make.
+            # Three of each page of ten, and no more than that of what these leave to the next look.
             assert runs[Step.RESEARCH] <= 30
-            # Claimed for the call, and back in the line.
+            # Claimed for the call, and back in the line; the others tell nothing new.
             assert await history_of_all(at_work) == told_before + 2
             assert min(due for due in await due_times(at_work) if due) > clock()
-        signal = await at_work.signal((await ids(at_work))[-1])
-        assert (signal.reason or "").startswith(WAITS)
+        assert ((await at_work.signal(event_ids[-1])).reason or "").startswith(WAITS)
 
         clock.forward(timedelta(minutes=5, seconds=1))
-        await at_work.all_become(Status.BRIEFED, 60, seconds=30)
-    assert len(upstreams.asked) == 3 + 60
+        await at_work.all_become(Status.BRIEFED, 60)
+    assert len(upstreams.asked) == 2 + 60
 
 
 async def history_of_all(at_work: Shift) -> int:
     async with at_work.record.read() as connection:
         return int((await connection.execute(select(func.count()).select_from(signal_history))).scalar_one())
-
-
-async def ids(at_work: Shift) -> list[str]:
-    async with at_work.record.read() as connection:
-        return list((await connection.execute(select(signals.c.event_id).order_by(signals.c.seq))).scalars())
 
 
 async def test_what_comes_due_as_the_trouble_ends_is_let_go_and_not_put_off_again(tmp_path: Path, clock: Clock) -> None:
@@ -377,6 +373,9 @@ async def test_what_comes_due_as_the_trouble_ends_is_let_go_and_not_put_off_agai
             return await at_work.counts() == {"waiting": 5} and None not in await due_times(at_work)
 
         await until(all_held, "all to wait for the operator")
+        # Before the next probe: those held are on their way to being put off further.
+        before_the_probe = update(signals).values(due_at=clock() + timedelta(seconds=30))
+        await at_work.record.write(lambda c: c.execute(before_the_probe))
         write = at_work.record.write
 
         async def ended_meanwhile(work: Any) -> Any:
@@ -386,6 +385,6 @@ async def test_what_comes_due_as_the_trouble_ends_is_let_go_and_not_put_off_agai
             return await write(work)
 
         at_work.record.write = ended_meanwhile  # type: ignore[method-assign]
-        clock.forward(timedelta(minutes=1))
+        clock.forward(timedelta(seconds=30))
 
         await at_work.all_become(Status.BRIEFED, 5)

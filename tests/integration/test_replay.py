@@ -14,7 +14,7 @@ from churn_radar.intake.events import to_quarantine
 from churn_radar.simulator.people import PEOPLE, Person
 from churn_radar.store.tables import DeliveryStatus, Status, customers, quarantined_bodies, signal_history, signals
 from churn_radar.work.engine import Again, Done, Step, Task
-from churn_radar.work.replay import Replayed, replay
+from churn_radar.work.replay import Replayed, replay, replay_all
 from tests.support.work import ListSink, Workshop, payload, workshop
 
 JANE = "cust_1001"
@@ -39,6 +39,12 @@ async def everything(shop: Workshop) -> tuple[object, ...]:
         rows = (await connection.execute(select(signals).order_by(signals.c.seq))).all()
         story = (await connection.execute(select(func.count()).select_from(signal_history))).scalar_one()
     return (*rows, story)
+
+
+async def bodies(shop: Workshop) -> int:
+    """How many quarantined bodies the record keeps."""
+    async with shop.record.read() as connection:
+        return int((await connection.execute(select(func.count()).select_from(quarantined_bodies))).scalar_one())
 
 
 async def twice(shop: Workshop, seq: int, *, force: bool = False) -> Replayed:
@@ -183,6 +189,125 @@ async def test_a_replayed_dead_letter_has_the_whole_ladder_again(shop: Workshop)
     assert isinstance(await shop.research(seq), Again)
 
 
+# -- dead, and its customer has got a brief meanwhile, or is about to
+
+
+async def dead_in_research(shop: Workshop, *metrics: str) -> list[int]:
+    """Dead letters of one customer, each of which died before the next one came."""
+    shop.mavera_faults.add("status:400", len(metrics))
+    seqs = [await shop.arrive(payload(JANE, metrics[0]))]
+    for metric in metrics[1:]:
+        await shop.triage(seqs[-1])
+        await shop.research(seqs[-1])
+        seqs.append(await shop.arrive(payload(JANE, metric)))
+    await shop.triage(seqs[-1])
+    await shop.research(seqs[-1])
+    assert [(await shop.signal(seq)).status for seq in seqs] == [Status.DEAD] * len(seqs)
+    return seqs
+
+
+async def test_dead_letters_of_one_customer_become_one_brief_that_names_them_all(shop: Workshop) -> None:
+    seqs = await dead_in_research(shop, "bounced", "unsubscribed", "spammed")
+
+    replayed = [await twice(shop, seq) for seq in seqs]
+
+    assert [each.status for each in replayed] == [Status.WAITING, Status.JOINED, Status.JOINED]
+    assert "joins its customer's research" in replayed[1].effect
+    await shop.run([task for each in replayed for task in each.tasks])
+    [brief] = await shop.briefs()
+    assert brief.event_ids == [(await shop.signal(seq)).public_id for seq in seqs]
+    assert "EVENT: bounced, unsubscribed, complained" in shop.mavera.messages[-1].splitlines()
+
+
+async def test_within_one_transaction_the_later_ones_know_of_the_earlier(shop: Workshop) -> None:
+    seqs = await dead_in_research(shop, "bounced", "unsubscribed", "spammed")
+    chosen = [await shop.signal(seq) for seq in seqs]
+    told: dict[str, Any] = {"alert_events": (), "rule": shop.join_rule, "now": shop.clock()}
+
+    rehearsed = await replay_all(shop.record, chosen, dry_run=True, **told)
+    done = await replay_all(shop.record, chosen, **told)
+
+    assert [each.status for each in done] == [Status.WAITING, Status.JOINED, Status.JOINED]
+    assert [(each.status, each.effect) for each in rehearsed] == [(each.status, each.effect) for each in done]
+
+
+@pytest.mark.parametrize(("hours", "status"), [(23, Status.JOINED), (24, Status.WAITING)])
+async def test_a_dead_letter_shares_a_brief_that_its_customer_has_got_within_the_cool_down(
+    shop: Workshop, hours: int, status: Status
+) -> None:
+    [seq] = await dead_in_research(shop, "bounced")
+    briefed = await shop.briefed(payload(JANE, "unsubscribed"))
+    shop.clock.forward(timedelta(hours=hours))
+
+    replayed = await twice(shop, seq)
+
+    signal = await shop.signal(seq)
+    assert (replayed.status, signal.status) == (status, status)
+    assert (signal.failed_service, signal.failed_status) == (None, None)
+    if status is Status.JOINED:
+        assert signal.brief_seq == (await shop.signal(briefed)).brief_seq
+        assert "within the cool-down" in replayed.effect
+        assert replayed.tasks == ()
+
+
+async def test_force_researches_a_dead_letter_anew_also_when_it_dies_once_more(shop: Workshop) -> None:
+    [seq] = await dead_in_research(shop, "bounced")
+    await shop.briefed(payload(JANE))
+    shop.mavera_faults.add("status:400")
+    await shop.run((await twice(shop, seq, force=True)).tasks)
+    assert (await shop.signal(seq)).status is Status.DEAD
+
+    await shop.run((await twice(shop, seq)).tasks)
+
+    assert (await shop.signal(seq)).status is Status.BRIEFED
+    assert len(await shop.briefs()) == 2
+
+
+async def test_those_that_had_joined_a_dead_letter_share_what_it_joins(shop: Workshop) -> None:
+    leader, joined = await shop.arrive(payload(JANE)), await shop.arrive(payload(JANE, "bounced"))
+    await shop.triage.together([leader, joined])
+    shop.mavera_faults.add("status:400")
+    await shop.research(leader)
+    later = await shop.arrive(payload(JANE, "spammed"))
+    await shop.triage(later)
+
+    assert (await shop.replay(joined)).status is Status.JOINED
+
+    for seq in (leader, joined):
+        assert ((await shop.signal(seq)).status, (await shop.signal(seq)).joined_to) == (Status.JOINED, later)
+    assert await shop.story(joined) == ["received", "joined", "joined"]
+    await shop.research(later)
+    [brief] = await shop.briefs()
+    assert len(brief.event_ids) == 3
+    assert "EVENT: complained, unsubscribed, bounced" in shop.mavera.messages[-1].splitlines()
+
+
+async def test_a_dead_letter_that_says_more_is_researched_where_that_is_set(tmp_path: Path) -> None:
+    async with workshop(tmp_path, research_stronger_signals=True) as shop:
+        seqs = await dead_in_research(shop, "bounced", "spammed")
+        await shop.briefed(payload(JANE, "unsubscribed"))
+
+        assert [(await shop.replay(seq)).status for seq in seqs] == [Status.JOINED, Status.WAITING]
+
+
+async def test_what_the_joined_tell_of_their_leader_is_what_has_become_of_it(shop: Workshop) -> None:
+    leader, joined = await shop.arrive(payload(JANE)), await shop.arrive(payload(JANE, "bounced"))
+    await shop.triage.together([leader, joined])
+    name = (await shop.signal(leader)).public_id
+    told = [(await shop.signal(joined)).reason]
+    shop.mavera_faults.add("status:400")
+    for act in (shop.research, shop.replay, shop.research):
+        await act(leader)
+        told.append((await shop.signal(joined)).reason)
+
+    assert told == [
+        f"shares the brief of {name}, which is under way",
+        f"shares the fate of {name}, which is a dead letter; replaying that one briefs both",
+        f"shares the brief of {name}, which is under way",
+        f"shares the brief of {name}",
+    ]
+
+
 # -- skipped
 
 
@@ -267,6 +392,7 @@ async def test_what_turns_out_to_be_no_churn_signal_is_skipped_with_the_reason(s
     signal = await shop.signal(seq)
     assert (replayed.status, replayed.tasks) == (Status.SKIPPED, ())
     assert (signal.status, signal.reason) == (Status.SKIPPED, "read again: not a churn signal")
+    assert await bodies(shop) == 0
 
 
 async def test_what_turns_out_to_be_a_duplicate_is_skipped_with_the_reason(shop: Workshop) -> None:
@@ -278,6 +404,7 @@ async def test_what_turns_out_to_be_a_duplicate_is_skipped_with_the_reason(shop:
 
     assert (replayed.status, replayed.tasks) == (Status.SKIPPED, ())
     assert "duplicate" in ((await shop.signal(seq)).reason or "")
+    assert await bodies(shop) == 0
 
 
 async def test_a_body_that_is_no_longer_kept_is_told_so(shop: Workshop) -> None:
@@ -297,7 +424,7 @@ async def test_a_body_that_trips_this_release_is_told_so_and_trips_nothing_else(
     def broken(_: bytes) -> dict[str, Any]:
         raise ZeroDivisionError("jane@acme.co")
 
-    monkeypatch.setattr("churn_radar.work.replay.decode", broken)
+    monkeypatch.setattr("churn_radar.work.reading.decode", broken)
 
     replayed = await shop.replay(seq)
 
@@ -412,7 +539,9 @@ async def test_a_replay_acts_on_what_stands_in_the_record_not_on_what_the_caller
 
     dead = replace(seen, status=Status.DEAD)
     replayed = await shop.record.write(
-        lambda connection: replay(connection, dead, alert_events=shop.settings.alert_events, now=shop.clock())
+        lambda connection: replay(
+            connection, dead, alert_events=shop.settings.alert_events, rule=shop.join_rule, now=shop.clock()
+        )
     )
 
     assert (replayed.status, replayed.tasks) == (Status.BRIEFED, ())

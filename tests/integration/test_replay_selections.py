@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select, update
 
+from churn_radar.errors import RecordUnavailable
 from churn_radar.intake.events import to_quarantine
+from churn_radar.store.record import Record
 from churn_radar.store.signals import find_signal
 from churn_radar.store.tables import Status, signal_history, signals
+from churn_radar.work.joining import JoinRule
 from churn_radar.work.replay import AT_ONCE, replay_all
 from churn_radar.work.selection import MOST_LOOKED_AT, PAGE, Selection, select_page
-from tests.support.work import NOON, Running, Workshop, payload, service, workshop
+from tests.support.work import NOON, Running, Workshop, payload, service, until, workshop
 
 
 @pytest.fixture
@@ -194,11 +197,17 @@ async def test_what_selects_nothing_sensible_is_refused_and_is_not_echoed(idle: 
 
 
 async def graveyard(shop: Workshop, size: int, **told: Any) -> None:
+    """The same, in a workshop's record."""
+    await fill(shop.record, size, **told)
+
+
+async def fill(record: Record, size: int, **told: Any) -> None:
     """So many dead letters, as fast as SQLite takes them."""
     rows = [
         {
             "signal_id": f"sig_{number}",
             "event_key": f"key_{number}",
+            "customer_id": f"customer-{number}",
             "kind": "unsubscribed",
             "received_at": NOON,
             "source": "webhook",
@@ -212,7 +221,7 @@ async def graveyard(shop: Workshop, size: int, **told: Any) -> None:
         }
         for number in range(size)
     ]
-    await shop.record.write(lambda c: c.execute(insert(signals), rows))
+    await record.write(lambda c: c.execute(insert(signals), rows))
 
 
 async def test_a_narrow_selection_looks_at_so_many_and_then_answers_with_where_it_is(shop: Workshop) -> None:
@@ -247,16 +256,41 @@ async def test_between_its_pieces_the_door_commits(shop: Workshop) -> None:
 
     shop.record.write = noting  # type: ignore[method-assign]
 
-    await replay_all(shop.record, found, alert_events=("unsubscribed",), now=NOON)
+    await replay_all(shop.record, found, alert_events=("unsubscribed",), rule=JoinRule(), now=NOON)
 
     assert sizes == [AT_ONCE] * 3
+
+
+async def test_what_was_committed_is_begun_although_the_record_fails_on_a_later_piece(tmp_path: Path) -> None:
+    async with service(tmp_path) as live:
+        await fill(live.service.record, AT_ONCE * 2)
+        real, pieces = live.service.record.write, 0
+
+        async def failing(work: Any) -> Any:
+            nonlocal pieces
+            if "replay_all" in getattr(work, "__qualname__", ""):
+                pieces += 1
+                if pieces == 2:
+                    raise RecordUnavailable("the record cannot commit: database is locked")
+            return await real(work)
+
+        live.service.record.write = failing  # type: ignore[method-assign]
+        answer = await live.http.post("/signals/replay", json={"status": "dead"})
+        assert answer.status_code == 503
+
+        async def begun() -> bool:
+            async with live.service.record.read() as connection:
+                counts = await connection.execute(select(signals.c.status, func.count()).group_by(signals.c.status))
+                return {row[0]: row[1] for row in counts} == {"dead": AT_ONCE, "skipped": AT_ONCE}
+
+        await until(begun, "the first piece to be triaged")
 
 
 async def test_a_rehearsal_of_several_pieces_tells_of_each_and_leaves_no_trace(shop: Workshop) -> None:
     await graveyard(shop, AT_ONCE + 1)
     found, _ = await select_page(shop.record, Selection(Status.DEAD), after=0, most=1000)
 
-    done = await replay_all(shop.record, found, alert_events=("unsubscribed",), now=NOON, dry_run=True)
+    done = await replay_all(shop.record, found, alert_events=("unsubscribed",), rule=JoinRule(), now=NOON, dry_run=True)
 
     assert len(done) == AT_ONCE + 1
     assert [s.status for s in await reread(shop, [s.seq for s in found])] == [Status.DEAD] * (AT_ONCE + 1)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ from sqlalchemy import select
 
 from churn_radar.errors import RecordUnavailable
 from churn_radar.research.brief import AttributesSource
+from churn_radar.research.budget import UNTOLD_CREDITS
 from churn_radar.research.mave import MaveAnswer
 from churn_radar.research.prompt import ASKS
 from churn_radar.simulator.mavera import CHAT, MaveraSimulation
 from churn_radar.simulator.people import Person
-from churn_radar.store.tables import Status, briefs
+from churn_radar.store.credits import close_entry
+from churn_radar.store.signals import advance
+from churn_radar.store.tables import Status, briefs, credits
 from churn_radar.work.engine import Again, Done, Step, Task
 from churn_radar.work.research import ResearchStep
 from churn_radar.work.troubles import PROBE_DELAYS
@@ -554,6 +559,119 @@ async def test_a_fault_of_ours_climbs_the_ladder_and_wedges_nothing(shop: Worksh
 
     assert (await shop.signal(seq)).status is Status.DEAD
     assert len(mave.asked) == 3
+
+
+async def test_a_call_that_was_cancelled_from_within_is_a_failed_attempt(shop: Workshop) -> None:
+    """A library's own time limit, for instance: the service does not stop, and the signal must not stand still."""
+    seq = await waiting(shop)
+    research, _ = scripted(shop, asyncio.CancelledError())
+
+    outcome = await research(seq)
+
+    signal = await shop.signal(seq)
+    assert isinstance(outcome, Again)
+    assert (signal.status, signal.attempts, signal.reason) == (Status.WAITING, 1, "mavera: the call was cut off")
+    assert await charged(shop) == [(UNTOLD_CREDITS, "unanswered")]
+
+
+async def test_a_service_that_stops_leaves_what_is_under_way_to_the_next_start(shop: Workshop) -> None:
+    seq = await waiting(shop)
+    asked = asyncio.Event()
+
+    class Hanging(Scripted):
+        async def ask(self, message: str) -> MaveAnswer:
+            asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    job = asyncio.create_task(replace(shop.research, mave=Hanging())(seq))
+    await asked.wait()
+    job.cancel()
+    await asyncio.wait({job})
+
+    assert job.cancelled()
+    assert (await shop.signal(seq)).status is Status.RESEARCHING
+
+
+@pytest.fixture
+def fault_in_the_error_path(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """What closing the ledger's entry raises, until there is none left."""
+    faults: list[Exception] = []
+    real = close_entry
+
+    async def faulty(*told: Any, **named: Any) -> None:
+        if faults:
+            raise faults.pop()
+        await real(*told, **named)
+
+    monkeypatch.setattr("churn_radar.work.research.close_entry", faulty)
+    return faults
+
+
+async def test_what_an_error_path_with_a_fault_has_left_behind_is_given_back_by_the_next_job(
+    shop: Workshop, fault_in_the_error_path: list[Exception]
+) -> None:
+    seq = await waiting(shop)
+    shop.mavera_faults.add("garbage")
+    fault_in_the_error_path += [ZeroDivisionError(), ZeroDivisionError()]
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            await shop.research(seq)
+        assert (await shop.signal(seq)).status is Status.RESEARCHING
+
+    outcome = await shop.research(seq)
+
+    assert isinstance(outcome, Again)
+    assert ((await shop.signal(seq)).status, (await shop.signal(seq)).attempts) == (Status.WAITING, 1)
+    assert shop.mavera.calls[CHAT] == 1
+    assert await charged(shop) == [(UNTOLD_CREDITS, "unanswered")]
+    shop.clock.forward(outcome.delay)
+    assert await shop.research(seq) == Done()
+    assert (await shop.signal(seq)).status is Status.BRIEFED
+
+
+async def test_what_was_left_behind_is_not_taken_from_whoever_has_claimed_it_since(
+    shop: Workshop, fault_in_the_error_path: list[Exception]
+) -> None:
+    seq = await waiting(shop)
+    shop.mavera_faults.add("garbage")
+    fault_in_the_error_path.append(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        await shop.research(seq)
+    # As another process would, after a restart for instance: put back in the line, and claimed.
+    for before, to in ((Status.RESEARCHING, Status.WAITING), (Status.WAITING, Status.RESEARCHING)):
+        await shop.record.write(partial(advance, seq=seq, expected=(before,), to=to, now=shop.clock()))
+
+    assert await shop.research(seq) == Done()
+
+    assert (await shop.signal(seq)).status is Status.RESEARCHING
+    assert await charged(shop) == [(UNTOLD_CREDITS, "unanswered")]
+
+
+async def test_a_signal_that_was_moved_on_while_mave_thought_gets_no_brief_but_its_cost_is_noted(
+    shop: Workshop,
+) -> None:
+    seq = await waiting(shop)
+
+    class Overtaken(Scripted):
+        async def ask(self, message: str) -> MaveAnswer:
+            await shop.record.write(
+                lambda c: advance(c, seq, expected=(Status.RESEARCHING,), to=Status.WAITING, now=shop.clock())
+            )
+            return MaveAnswer(FULL, credits_used=33)
+
+    assert await replace(shop.research, mave=Overtaken())(seq) == Done()
+
+    assert await shop.briefs() == []
+    assert (await shop.signal(seq)).status is Status.WAITING
+    assert await charged(shop) == [(33, "lost")]
+
+
+async def charged(shop: Workshop) -> list[tuple[int, str]]:
+    """The ledger: how much, and for what."""
+    async with shop.record.read() as connection:
+        rows = await connection.execute(select(credits.c.amount, credits.c.purpose).order_by(credits.c.seq))
+        return [(row[0], row[1]) for row in rows]
 
 
 async def test_while_the_record_cannot_commit_a_paid_answer_is_held_and_not_asked_for_again(

@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.errors import RecordUnavailable
 from churn_radar.research.brief import AttributesSource
 from churn_radar.simulator.people import PEOPLE, Person
+from churn_radar.store.customers import remember
 from churn_radar.store.signals import Move, advance
 from churn_radar.store.tables import Status
 from churn_radar.triage.account import Rules
@@ -35,6 +39,11 @@ async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:
 
 async def triaged(shop: Workshop, seq: int) -> Triaged:
     return Triaged.model_validate((await shop.signal(seq)).triage)
+
+
+async def researching(connection: AsyncConnection, seq: int, shop: Workshop) -> bool:
+    """As when its turn has come."""
+    return await advance(connection, seq, expected=(Status.WAITING,), to=Status.RESEARCHING, now=shop.clock())
 
 
 # -- live
@@ -392,6 +401,47 @@ async def test_trouble_with_mavera_holds_no_look_up_back(shop: Workshop) -> None
     assert await shop.triage(seq) == Done()
 
 
+async def test_when_the_next_probe_comes_is_told_also_of_those_whose_reason_is_an_old_one(shop: Workshop) -> None:
+    shop.customerio_faults.add("status:401", None)
+    first, second = await shop.arrive(payload(JANE)), await shop.arrive(payload("cust_1002"))
+    for _ in range(4):
+        for seq in (first, second):
+            await shop.triage(seq)
+            due_at = (await shop.signal(seq)).due_at
+            assert due_at is not None
+            assert due_at > shop.clock()
+        shop.clock.forward(PROBE_DELAYS[2] * 1.2)
+
+
+async def test_a_customer_from_the_cache_does_not_take_the_probe(tmp_path: Path) -> None:
+    async with workshop(tmp_path, look_up_cache_minutes=600) as shop:
+        await shop.triage(await shop.arrive(payload(JANE)))
+        shop.customerio_faults.add("status:401")
+        waits = await shop.arrive(payload("cust_1002"))
+        await shop.triage(waits)
+        shop.clock.forward(PROBE_DELAYS[0])
+        cached = await shop.arrive(payload(JANE, "bounced"))
+
+        assert await shop.triage(cached) == Done()
+        assert (await shop.signal(cached)).status is Status.JOINED
+        assert list(shop.floor.troubles.current) == ["customerio"]
+
+        assert await shop.triage(waits) == Done()
+        assert shop.floor.troubles.current == {}
+
+
+async def test_a_customer_from_the_cache_is_triaged_while_the_key_is_wrong(tmp_path: Path) -> None:
+    async with workshop(tmp_path, look_up_cache_minutes=600) as shop:
+        await shop.triage(await shop.arrive(payload(JANE)))
+        shop.floor.troubles.report("customerio", "the key is wrong", shop.clock(), 401)
+        seqs = [await shop.arrive(payload(customer, "bounced")) for customer in ("cust_1002", JANE, "cust_1002")]
+
+        outcomes = await shop.triage.together(seqs)
+
+        assert [type(outcome) for outcome in outcomes] == [Again, Done, Again]
+        assert [(await shop.signal(seq)).status for seq in seqs] == ["received", "joined", "received"]
+
+
 # -- joining
 
 
@@ -411,11 +461,7 @@ async def test_a_second_signal_joins_one_that_waits_for_research(shop: Workshop)
 async def test_a_signal_joins_one_that_is_being_researched(shop: Workshop) -> None:
     first, second = await shop.arrive(payload(JANE)), await shop.arrive(payload(JANE, "bounced"))
     await shop.triage(first)
-    await shop.record.write(
-        lambda connection: advance(
-            connection, first, expected=(Status.WAITING,), to=Status.RESEARCHING, now=shop.clock()
-        )
-    )
+    await shop.record.write(lambda connection: researching(connection, first, shop))
 
     await shop.triage(second)
 
@@ -446,9 +492,26 @@ async def test_a_signal_after_the_cool_down_gets_a_brief_of_its_own(shop: Worksh
     assert (await shop.signal(second)).status is Status.WAITING
 
 
-async def test_a_leader_that_has_waited_longer_than_the_cool_down_is_not_joined(shop: Workshop) -> None:
+async def test_a_leader_that_still_waits_is_joined_however_long_it_has_waited(shop: Workshop) -> None:
+    """For the budget, or in a long line: its prompt is not written yet, and will name them all."""
     first = await shop.arrive(payload(JANE))
     await shop.triage(first)
+    for day in range(1, 6):
+        shop.clock.forward(timedelta(hours=25))
+        later = await shop.arrive(payload(JANE, "bounced"))
+        await shop.triage(later)
+        assert ((await shop.signal(later)).status, (await shop.signal(later)).joined_to) == (Status.JOINED, first), day
+
+    await shop.research(first)
+
+    [brief] = await shop.briefs()
+    assert len(brief.event_ids) == 6
+
+
+async def test_a_leader_of_long_ago_that_is_being_researched_is_not_joined(shop: Workshop) -> None:
+    first = await shop.arrive(payload(JANE))
+    await shop.triage(first)
+    await shop.record.write(lambda connection: researching(connection, first, shop))
     shop.clock.forward(timedelta(hours=25))
     second = await shop.arrive(payload(JANE, "bounced"))
 
@@ -683,6 +746,45 @@ async def test_a_customer_from_the_cache_is_not_taken_for_one_who_is_gone(tmp_pa
         assert (await shop.signal(seq)).status is Status.JOINED
 
 
+async def test_a_cached_customer_whose_row_a_neighbour_turns_out_to_own_goes_along(shop: Workshop) -> None:
+    """The workspace names people by mail no more; what was seen under the address alone is all there is."""
+    for seen in (CustomerRef(email="jane@acme.co"), CustomerRef(JANE, "zz")):
+        await shop.record.write(partial(remember, profile=Profile(seen, {"plan_type": "pro"}), now=shop.clock()))
+
+    class Mixed:
+        async def look_up(self, ref: CustomerRef) -> Profile | None:
+            return (
+                Profile(CustomerRef(JANE, "zz", "jane@acme.co"), {"plan_type": "pro", "mrr": 900}) if ref.id else None
+            )
+
+    step = replace(shop.triage, customerio=Mixed(), unknown_retry=timedelta())
+    seqs = [await shop.arrive(payload(JANE)), await shop.arrive(known_by(email="jane@acme.co"))]
+
+    assert await step.together(seqs) == [Done(), Done()]
+
+    signals = [await shop.signal(seq) for seq in seqs]
+    assert [signal.status for signal in signals] == ["waiting", "joined"]
+    assert signals[0].customer_seq == signals[1].customer_seq
+
+
+# -- replayed by force meanwhile
+
+
+async def test_a_signal_that_is_forced_during_its_look_up_is_forced(shop: Workshop) -> None:
+    await shop.briefed(payload(JANE))
+    seq = await shop.arrive(payload(JANE, "bounced"))
+    real = shop.triage.customerio
+
+    class Meanwhile:
+        async def look_up(self, ref: CustomerRef) -> Profile | None:
+            await shop.replay(seq, force=True)
+            return await real.look_up(ref)
+
+    await replace(shop.triage, customerio=Meanwhile())(seq)
+
+    assert ((await shop.signal(seq)).status, (await shop.signal(seq)).forced) == (Status.WAITING, True)
+
+
 # -- a stronger signal after a weaker one
 
 
@@ -701,10 +803,28 @@ async def test_a_complaint_that_comes_while_the_bounce_is_being_researched_is_re
     async with workshop(tmp_path, research_stronger_signals=True) as shop:
         first, second = await shop.arrive(payload(JANE, "bounced")), await shop.arrive(payload(JANE, "spammed"))
         await shop.triage(first)
-        await shop.record.write(
-            lambda connection: advance(
-                connection, first, expected=(Status.WAITING,), to=Status.RESEARCHING, now=shop.clock()
-            )
-        )
+        await shop.record.write(lambda connection: researching(connection, first, shop))
         await shop.triage(second)
         assert (await shop.signal(second)).status is Status.WAITING
+
+
+async def test_a_complaint_that_the_prompt_names_already_is_not_researched_once_more(tmp_path: Path) -> None:
+    async with workshop(tmp_path, research_stronger_signals=True) as shop:
+        seqs = [await shop.arrive(payload(JANE, metric)) for metric in ("bounced", "spammed")]
+        await shop.triage.together(seqs)
+        await shop.record.write(lambda connection: researching(connection, seqs[0], shop))
+        another = await shop.arrive(payload(JANE, "spammed"))
+        await shop.triage(another)
+        assert (await shop.signal(another)).joined_to == seqs[0]
+
+
+async def test_what_joined_after_the_prompt_was_written_is_not_named_by_it(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        first, second = await shop.arrive(payload(JANE, "bounced")), await shop.arrive(payload(JANE, "spammed"))
+        await shop.triage(first)
+        await shop.record.write(lambda connection: researching(connection, first, shop))
+        await shop.triage(second)
+        assert (await shop.signal(second)).status is Status.JOINED
+        third = await shop.arrive(payload(JANE, "spammed"))
+        await replace(shop.triage, stronger_anew=True)(third)
+        assert (await shop.signal(third)).status is Status.WAITING

@@ -23,6 +23,7 @@ from churn_radar.store.tables import Status, signals
 from churn_radar.work.due import PutOff
 from churn_radar.work.engine import Again, Done, Engine, Outcome, Step, Task
 from churn_radar.work.feeder import Feeder, Source
+from churn_radar.work.joining import JoinRule
 from churn_radar.work.replay import replay
 from churn_radar.work.steps import utc_now
 from tests.support.shift import GRACE, Upstreams, shift
@@ -137,7 +138,9 @@ async def test_a_replay_by_hand_does_not_wait_for_the_next_probe(tmp_path: Path)
         await at_work.all_become(Status.WAITING, 1)
         signal = await at_work.signal(event_id)
         replayed = await at_work.record.write(
-            lambda connection: replay(connection, signal, alert_events=("unsubscribed",), now=utc_now())
+            lambda connection: replay(
+                connection, signal, alert_events=("unsubscribed",), rule=JoinRule(), now=utc_now()
+            )
         )
         await at_work.worker.replayed(replayed.tasks)
 
@@ -448,6 +451,28 @@ async def test_of_a_blast_the_engine_holds_the_best_and_not_all(tmp_path: Path) 
         fed.permit(30)
         await becomes_done(fed, max(order) - 20)
         assert fed.done[1:] == sorted(fed.done[1:], reverse=True)
+
+
+async def test_ever_dearer_work_in_the_record_does_not_fill_the_engine(tmp_path: Path) -> None:
+    """As when thousands come due, the cheapest first."""
+    fed = Fed(ranked=True)
+    async with feeding(tmp_path, fed, window=10, concurrency=1) as feeder:
+        await first_reading(fed, feeder)
+        window = feeder._windows[Step.TRIAGE]
+        for dearest in range(40, 401, 40):
+            fed.waiting = list(range(dearest, 0, -1))
+            window.leave(dearest)
+            feeder._hungry.set()
+
+            async def read(dearest: int = dearest) -> bool:
+                return dearest in window.held or dearest in fed.done
+
+            await until(read, f"{dearest} to be read")
+
+        assert await held(feeder) <= 10 * 10 + 1
+        fed.permit(4)
+        await becomes_done(fed, 397)
+        assert fed.done == [40, 400, 399, 398, 397]
 
 
 async def test_nobody_cheaper_overtakes_who_was_left_in_the_record(tmp_path: Path) -> None:

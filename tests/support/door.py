@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.types import Message, Scope
 
-from churn_radar.intake.door import PATH, Door
+from churn_radar.intake.door import MAX_BODIES_BYTES, PATH, Door
 from churn_radar.intake.signature import sign
 from churn_radar.store.arrivals import Accepted, Arrival, Cursor, insert_arrivals
 from churn_radar.store.record import Record, open_record
@@ -188,6 +188,7 @@ def door_of(
         secrets=secrets,
         alert_events=told.get("alert_events", ALERTS),
         max_body_bytes=max_body_bytes,
+        max_bodies_bytes=told.get("max_bodies_bytes", MAX_BODIES_BYTES),
         now=lambda: NOW,
     )
 

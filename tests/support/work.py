@@ -38,6 +38,7 @@ from churn_radar.store.record import Record, open_record
 from churn_radar.store.signals import Signal, history, load_signal
 from churn_radar.work.deliver import DeliverStep
 from churn_radar.work.engine import Outcome, Step, Task
+from churn_radar.work.joining import JoinRule
 from churn_radar.work.replay import Replayed, replay
 from churn_radar.work.research import ResearchStep
 from churn_radar.work.spending import Spending
@@ -201,12 +202,22 @@ class Workshop:
         assert (await self.signal(seq)).status == "briefed"
         return seq
 
+    @property
+    def join_rule(self) -> JoinRule:
+        """Who shares whose brief, by the settings."""
+        return JoinRule(timedelta(hours=self.settings.cool_down_hours), self.settings.research_stronger_signals)
+
     async def replay(self, seq: int, *, force: bool = False) -> Replayed:
         """Replay one signal."""
         signal = await self.signal(seq)
         return await self.record.write(
             lambda connection: replay(
-                connection, signal, alert_events=self.settings.alert_events, now=self.clock(), force=force
+                connection,
+                signal,
+                alert_events=self.settings.alert_events,
+                rule=self.join_rule,
+                now=self.clock(),
+                force=force,
             )
         )
 
@@ -409,14 +420,14 @@ async def service(
 
 
 @contextmanager
-def logged(folder: Path, **told: Any) -> Iterator[io.StringIO]:
-    """Logging as the service sets it up, into memory; `told` are settings."""
+def logged(folder: Path, out: io.StringIO | None = None, **told: Any) -> Iterator[io.StringIO]:
+    """Logging as the service sets it up, into memory (or `out`); `told` are settings."""
     root = logging.getLogger()
     named = [
         logging.getLogger(name) for name in ("httpx", "httpcore", "asyncio", "pgqueuer", "uvicorn", "uvicorn.error")
     ]
     before = (root.handlers[:], root.level, [logger.level for logger in named])
-    out = io.StringIO()
+    out = io.StringIO() if out is None else out
     logs.configure(settings_for(folder, **{"log_format": "json", "log_level": "debug", **told}), out)
     try:
         yield out

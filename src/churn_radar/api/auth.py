@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import HTTPException, Request, Response, Security
+from fastapi import Depends, HTTPException, Request, Response, Security
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Message
@@ -15,18 +15,18 @@ bearer = HTTPBearer(auto_error=False, description="An API key from CHURN_RADAR_A
 header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, in a header of its own.")
 
 
-async def require_key(
+async def brings_key(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)] = None,
     key: Annotated[str | None, Security(header)] = None,
-) -> None:
-    """Let the request through, or raise 401. Either header will do, so that a proxy may use the other for itself.
+) -> bool:
+    """Whether the request brings a key. Either header will do, so that a proxy may use the other for itself.
 
     Without configured keys, which only development allows and only on loopback, everybody may read.
     """
     keys: tuple[bytes, ...] = request.app.state.service.api_keys
     if not keys:
-        return
+        return True
     # Headers come as Latin-1 text, whatever bytes were sent; a key is compared byte by byte.
     given = [text.encode("latin-1") for text in (credentials and credentials.credentials, key) if text]
     matched = False
@@ -34,7 +34,12 @@ async def require_key(
         for one in given:
             # No early exit: the time taken does not tell which key matched.
             matched |= hmac.compare_digest(known, one)
-    if not matched:
+    return matched
+
+
+async def require_key(keyed: Annotated[bool, Depends(brings_key)]) -> None:
+    """Let a request with a key through, or raise 401."""
+    if not keyed:
         raise HTTPException(
             401,
             "an API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY",
@@ -53,7 +58,7 @@ class KeyedRoute(APIRoute):
         answer = super().get_route_handler()
 
         async def guarded(request: Request) -> Response:
-            await require_key(request, await bearer(request), await header(request))
+            await require_key(await brings_key(request, await bearer(request), await header(request)))
             return await answer(_limited(request, request.app.state.service.settings.max_body_bytes))
 
         return guarded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import datetime
 from typing import Annotated
 
@@ -99,6 +100,9 @@ class SignalDetail(SignalSummary):
     body: str | None = Field(
         None, description="While quarantined: the body as it came; bytes that are no UTF-8 as \\xNN."
     )
+    body_base64: str | None = Field(
+        None, description="The same byte for byte, where some of them are no UTF-8 and `body` cannot say it."
+    )
 
 
 class SignalPage(BaseModel):
@@ -181,6 +185,16 @@ async def read_signals(
     return SignalPage(items=items, cursor=cursor_of(found[limit - 1].seq) if len(found) > limit else None)
 
 
+def _told(body: bytes | None) -> dict[str, str]:
+    if body is None:
+        return {}
+    try:
+        return {"body": body.decode()}
+    except UnicodeDecodeError:
+        exact = base64.b64encode(body).decode()
+        return {"body": body.decode(errors="backslashreplace"), "body_base64": exact}
+
+
 @router.get(
     "/signals/{event_id:path}",
     summary="What became of one signal",
@@ -199,7 +213,7 @@ async def read_signal(request: Request, event_id: EventId) -> SignalDetail:
         body = await quarantined_body(connection, signal.seq) if quarantined else None
     return SignalDetail(
         **summary.model_dump(),
-        body=body.decode(errors="backslashreplace") if body is not None else None,
+        **_told(body),
         facts=signal.facts,
         history=[HistoryStep(at=s.at, status=s.status, reason=s.reason, attempt=s.attempt) for s in steps],
         deliveries=[

@@ -26,6 +26,7 @@ from churn_radar.errors import NotUnderstood, RecordUnavailable
 from churn_radar.intake.events import NotASignal, may_be_signal, to_arrival, to_quarantine, understand
 from churn_radar.intake.patience import Patience
 from churn_radar.intake.payload import decode, read_event, read_name
+from churn_radar.intake.room import NoRoom, Room
 from churn_radar.intake.signature import Refusal, SignedBody, verify
 from churn_radar.problems import PROBLEM_JSON, problem_body
 from churn_radar.store.arrivals import Accepted, Arrival, Verdict
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 PATH = "/webhooks/customerio"
 BODY_TIMEOUT_SECONDS = 10.0
+MAX_BODIES_BYTES = 64 * 1024 * 1024
 
 Accept = Callable[[Arrival], "asyncio.Future[Accepted]"]
 
@@ -50,7 +52,8 @@ class Door:
     """ASGI handler of the webhook route.
 
     `accept` queues an arrival for the next commit and returns a future of its fate, or raises
-    RecordUnavailable. With no `secrets`, which only development allows, every body counts as signed.
+    RecordUnavailable. With no `secrets`, which only development allows, every body counts as signed. `max_bodies_bytes`
+    bounds the bodies under way together; there is always room for one.
     """
 
     def __init__(
@@ -60,12 +63,14 @@ class Door:
         secrets: Sequence[bytes],
         alert_events: Collection[str],
         max_body_bytes: int,
+        max_bodies_bytes: int = MAX_BODIES_BYTES,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._accept = accept
         self._secrets = tuple(secrets)
         self._alert_events = frozenset(alert_events)
         self._max_body_bytes = max_body_bytes
+        self._room = Room(max(max_bodies_bytes, max_body_bytes))
         self._now = now
         self._patience = Patience(BODY_TIMEOUT_SECONDS)
 
@@ -98,6 +103,11 @@ class Door:
             metrics.door("too_large")
             await _refuse(send, 413, f"the body is larger than {self._max_body_bytes} bytes")
             return
+        except NoRoom:
+            log.warning("door.no_room", declared=declared, bytes_under_way=self._room.taken)
+            metrics.door("no_room")
+            await _refuse(send, 503, "too many large bodies are under way; send it again", retry_after=b"1")
+            return
         except TimeoutError:
             log.warning("door.too_slow", declared=declared, seconds=BODY_TIMEOUT_SECONDS)
             metrics.door("too_slow")
@@ -124,8 +134,9 @@ class Door:
     async def _body(self, receive: Receive, declared: int) -> bytes:
         if declared > self._max_body_bytes:
             raise _TooLarge
-        chunks: list[bytes] = []
-        size = 0
+        # In one piece: a list of chunks would let a sender of single bytes hold fifty times what it has sent.
+        body = bytearray()
+        taken = 0
         # The first byte counts too: a sender that says only its headers would hold the connection for ever.
         waiting = self._patience.begin()
         try:
@@ -133,18 +144,22 @@ class Door:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise _SenderGone
-                chunk = message.get("body", b"")
-                size += len(chunk)
+                chunk: bytes = message.get("body", b"")
+                size = len(body) + len(chunk)
                 if size > self._max_body_bytes:
                     raise _TooLarge
+                if not message.get("more_body") and not body:
+                    return chunk
+                body += chunk
                 if not message.get("more_body"):
-                    return b"".join((*chunks, chunk)) if chunks else chunk
-                chunks.append(chunk)
+                    return bytes(body)
+                taken = self._room.grow(taken, size)
         except asyncio.CancelledError:
             if self._patience.is_up(waiting):
                 raise TimeoutError from None
             raise
         finally:
+            self._room.leave(taken)
             self._patience.end(waiting)
 
     def _verify(self, body: bytes, signatures: Sequence[bytes], timestamps: Sequence[bytes]) -> SignedBody | Refusal:

@@ -83,6 +83,7 @@ _COLUMNS = (
 )
 _body_columns = (quarantined_bodies.c.signal_seq, quarantined_bodies.c.body, quarantined_bodies.c.size)
 _INSERT_BODY = statement_text(insert(quarantined_bodies).values({c: bindparam(c.name) for c in _body_columns}))
+_HAS_KEY = f"SELECT 1 FROM {signals.name} WHERE event_key = ?"  # noqa: S608  no value in it
 _NEWEST = f"SELECT seq, event_key FROM {signals.name} ORDER BY seq DESC LIMIT ?"  # noqa: S608  no value in it
 # Each of up to this many rows has a statement of its own, which the driver keeps prepared: 544 values, where the
 # oldest SQLite takes 999.
@@ -94,7 +95,7 @@ def _insert_signals(rows: int) -> str:
     numbered: list[dict[str, Any]] = [
         {column.name: bindparam(f"{column.name}_{row}") for column in _COLUMNS} for row in range(rows)
     ]
-    return statement_text(insert_or_ignore(signals, "event_key").values(numbered))
+    return statement_text(insert_or_ignore(signals).values(numbered))
 
 
 class Cursor(Protocol):
@@ -167,7 +168,8 @@ def insert_arrivals(cursor: Cursor, arrivals: Sequence[Arrival]) -> list[Accepte
     """Insert what is new, inside the caller's transaction; returns one outcome per arrival, in order.
 
     The unique event key decides: an arrival whose key is already there, from years ago or from earlier in
-    this very batch, is a duplicate and changes nothing.
+    this very batch, is a duplicate and changes nothing. So does our own id: a body that a newer release has read
+    keeps its id under the key of the event, and an older one, put back in its place, still makes it of the body.
 
     This is the one query that goes to the driver's cursor itself: it is run for every churn event at the door,
     and SQLAlchemy's own execution costs several times what SQLite takes for the row. Many rows go in one statement
@@ -205,5 +207,13 @@ def _outcome(cursor: Cursor, arrival: Arrival, seq: int | None) -> Accepted:
     if arrival.body is not None:
         if seq is not None:
             cursor.execute(_INSERT_BODY, (seq, arrival.body, len(arrival.body)))
+        elif not _has_key(cursor, arrival.event_key):
+            # Its id is that of a signal by now.
+            return Accepted(Verdict.DUPLICATE, arrival.public_id)
         return Accepted(Verdict.QUARANTINED, arrival.public_id)
     return Accepted(Verdict.DUPLICATE if seq is None else Verdict.ACCEPTED, arrival.public_id, seq)
+
+
+def _has_key(cursor: Cursor, event_key: str) -> bool:
+    cursor.execute(_HAS_KEY, (event_key,))
+    return bool(cursor.fetchall())

@@ -27,6 +27,7 @@ from churn_radar.store.due import Place, page_put_off
 from churn_radar.store.tables import WAITING, Status, credits, signal_history, signals
 
 REPLAYED = "replayed"
+_IN_THE_LINE = (Status.WAITING, Status.RESEARCHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,13 @@ async def open_entry(
 async def close_entry(
     connection: AsyncConnection, entry: Entry, charges: Sequence[Charge], *, brief_seq: int | None = None
 ) -> None:
-    """Put what an attempt has cost in the place of its open entry: nothing, or one entry for each charge."""
-    await connection.execute(delete(credits).where(credits.c.seq == entry.seq))
+    """Put what an attempt has cost in the place of its open entry: nothing, or one entry for each charge.
+
+    Closing it twice does what closing it once does.
+    """
+    closed = await connection.execute(delete(credits).where(credits.c.seq == entry.seq))
+    if closed.rowcount == 0:
+        return
     for charge in charges:
         of_brief = charge.purpose is CreditsFor.BRIEF
         await connection.execute(
@@ -109,19 +115,25 @@ async def spent_in(connection: AsyncConnection, month: Month, *, now: datetime) 
 
 
 async def operator_decided(connection: AsyncConnection, signal_seq: int) -> bool:
-    """Whether somebody replayed a signal that was waiting for the budget: they have decided to spend on it.
+    """Whether somebody replayed a signal while it was waiting for the budget: they have decided to spend on it.
 
-    Told by the signal's story, so that it holds through retries and restarts.
+    Told by the signal's story, so that it holds through retries and restarts; until the signal leaves the line, with a
+    brief or as a dead letter, or is put off for the budget once more. Whoever replays it later, with other dead letters
+    perhaps, has decided nothing about the budget.
     """
     told = await connection.execute(
-        select(signal_history.c.reason).where(signal_history.c.signal_seq == signal_seq).order_by(signal_history.c.seq)
+        select(signal_history.c.status, signal_history.c.reason)
+        .where(signal_history.c.signal_seq == signal_seq)
+        .order_by(signal_history.c.seq)
     )
-    waited = False
-    for (reason,) in told:
-        if waited and reason == REPLAYED:
-            return True
-        waited = waited or (reason or "").startswith(WAITS_FOR_BUDGET)
-    return False
+    decided = waited = False
+    for status, reason in told:
+        if status not in _IN_THE_LINE:
+            decided = False
+        elif waited:
+            decided = reason == REPLAYED
+        waited = (reason or "").startswith(WAITS_FOR_BUDGET)
+    return decided
 
 
 async def waiting_for_budget(

@@ -1,18 +1,25 @@
-"""Customers as last seen: what research falls back on when the App API is down or the customer is gone."""
+"""Customers as last seen: what research falls back on when the App API is down or the customer is gone.
+
+Any number of customers may share a mail address. Of those only the one who had it last is ever read, and whoever is
+known by it alone; what that costs does not grow with how many they are.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, bindparam, delete, insert, or_, select, union, update
+from sqlalchemy import RowMapping, Select, bindparam, delete, insert, or_, select, text, union, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.store.tables import briefs, customers, signals
+from churn_radar.store.tables import BY_MAIL_ALONE, briefs, customers, signals
 from churn_radar.triage.customer import CustomerRef, Profile
+
+# A person who asks for an address is shown those who had it last, of any number of customers that share it.
+MOST_OF_AN_ADDRESS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,8 @@ def _known(row: RowMapping) -> KnownCustomer:
 class _Acquaintances:
     """The rows that share an identifier with somebody asked for, and the rules of who is who. No I/O.
 
-    `rows` come newest seen first, so that of several the newest counts.
+    `rows` come newest seen first, so that of several the newest counts. Of those that share nothing but a mail address
+    the newest is enough, with the ones of which nothing else is known.
     """
 
     def __init__(self, rows: Sequence[KnownCustomer]) -> None:
@@ -80,17 +88,27 @@ class _Acquaintances:
 
 
 async def _acquaintances(connection: AsyncConnection, refs: Sequence[CustomerRef]) -> _Acquaintances:
+    mails = {ref.email.lower() for ref in refs if ref.email}
     asked = (
         (customers.c.cio_id, {ref.cio_id for ref in refs if ref.cio_id}),
         (customers.c.customer_id, {ref.id for ref in refs if ref.id}),
-        (customers.c.email, {ref.email.lower() for ref in refs if ref.email}),
     )
+    statements = [select(customers).where(column.in_(values)) for column, values in asked if values]
+    if mails:
+        last = union_all(*(select(_had_last(mail, limit=1).subquery().c.seq) for mail in sorted(mails)))
+        statements.append(select(customers).where(customers.c.seq.in_(last)))
+        statements.append(select(customers).where(customers.c.email.in_(mails), text(BY_MAIL_ALONE)))
     rows: dict[int, KnownCustomer] = {}
-    for column, values in asked:
-        if values:
-            found = await connection.execute(select(customers).where(column.in_(values)))
-            rows |= {row["seq"]: _known(row) for row in found.mappings()}
-    return _Acquaintances(sorted(rows.values(), key=lambda row: row.seen_at, reverse=True))
+    for statement in statements:
+        found = await connection.execute(statement)
+        rows |= {row["seq"]: _known(row) for row in found.mappings()}
+    return _Acquaintances(sorted(rows.values(), key=lambda row: (row.seen_at, row.seq), reverse=True))
+
+
+def _had_last(mail: str, *, limit: int) -> Select[tuple[int]]:
+    """The rows that have a mail address, those seen last first."""
+    newest_first = customers.c.seen_at.desc(), customers.c.seq.desc()
+    return select(customers.c.seq).where(customers.c.email == mail).order_by(*newest_first).limit(limit)
 
 
 async def recall_all(connection: AsyncConnection, refs: Sequence[CustomerRef]) -> list[KnownCustomer | None]:
@@ -115,38 +133,67 @@ async def remember_all(connection: AsyncConnection, profiles: Sequence[Profile],
     while left:
         # Whoever shares a name or a row with one before them comes in the next round, when that one is written down.
         known = await _acquaintances(connection, list(left))
-        taken: set[tuple[str, str] | int] = set()
+        taken = _Taken()
         new: list[Profile] = []
         seen: list[tuple[KnownCustomer, Profile]] = []
-        gone: list[tuple[int, int]] = []
+        gone: dict[int, int] = {}
         for ref, profile in left.items():
             found, same = known.named(ref), known.same(ref)
-            claims: set[tuple[str, str] | int] = {*_names(ref), *same, *([found.seq] if found else [])}
-            if not taken.isdisjoint(claims):
+            if not taken.take(ref, same | ({found.seq} if found else set())):
                 continue
-            taken |= claims
             if found is None:
                 new.append(profile)
             else:
                 seen.append((found, profile))
                 rows[ref] = found.seq
-                gone += [(other, found.seq) for other in same - {found.seq}]
+                gone |= dict.fromkeys(same - {found.seq}, found.seq)
         rows |= await _insert(connection, new, now)
         await _update(connection, seen, now)
-        for other, into in gone:
+        for other, into in gone.items():
             await _merge(connection, other, into)
+        # Among them may be the row of one who was written down in an earlier round.
+        rows = {ref: gone.get(seq, seq) for ref, seq in rows.items()}
         left = {ref: profile for ref, profile in left.items() if ref not in rows}
     return [rows[profile.ref] for profile in profiles]
+
+
+class _Taken:
+    """What the profiles of one round have to themselves. No I/O."""
+
+    def __init__(self) -> None:
+        self._claims: set[tuple[str, str] | int] = set()
+        self._by_mail: dict[str, set[tuple[bool, bool]]] = defaultdict(set)
+
+    def take(self, ref: CustomerRef, rows: Set[int]) -> bool:
+        """Take the names of a profile and the rows that it means; False, and nothing is taken, when one is taken."""
+        names = (("id", ref.id), ("cio_id", ref.cio_id))
+        claims: set[tuple[str, str] | int] = {*rows, *((kind, value) for kind, value in names if value)}
+        has = bool(ref.id), bool(ref.cio_id)
+        of_mail = self._by_mail[ref.email.lower()] if ref.email else set()
+        # By a mail address two may only be the same when they have no lasting identifier of the same kind: that would
+        # be taken too, or tells them apart. Customers that merely share an address do not wait for each other.
+        if not self._claims.isdisjoint(claims) or any(not (a and has[0]) and not (b and has[1]) for a, b in of_mail):
+            return False
+        self._claims |= claims
+        of_mail.add(has)
+        return True
+
+
+async def rows_now(connection: AsyncConnection, known: Sequence[KnownCustomer]) -> list[int]:
+    """The row numbers of customers that were recalled earlier, in order: some may have been merged since."""
+    if not known:
+        return []
+    there = await connection.execute(select(customers.c.seq).where(customers.c.seq.in_([each.seq for each in known])))
+    still = set(there.scalars())
+    moved = [each for each in known if each.seq not in still]
+    found = await recall_all(connection, [each.profile.ref for each in moved]) if moved else []
+    now_at = {each.seq: to.seq for each, to in zip(moved, found, strict=True) if to is not None}
+    return [now_at.get(each.seq, each.seq) for each in known]
 
 
 async def remember(connection: AsyncConnection, profile: Profile, now: datetime) -> int:
     """Keep a profile that was just read live; returns the customer's row number."""
     return (await remember_all(connection, [profile], now))[0]
-
-
-def _names(ref: CustomerRef) -> set[tuple[str, str]]:
-    named = (("id", ref.id), ("cio_id", ref.cio_id), ("email", ref.email and ref.email.lower()))
-    return {(kind, value) for kind, value in named if value}
 
 
 async def _insert(connection: AsyncConnection, profiles: Sequence[Profile], now: datetime) -> dict[CustomerRef, int]:
@@ -195,19 +242,16 @@ async def _merge(connection: AsyncConnection, other: int, into: int) -> None:
 async def customers_named(connection: AsyncConnection, name: str) -> tuple[int, ...]:
     """The rows that a person may mean by an id, a cio_id or a mail address.
 
-    Also by the id that an event named them by: a customer who was merged goes by another one since.
+    Also by the id that an event named them by: a customer who was merged goes by another one since. Of an address that
+    many share, those who had it last.
     """
-    known_as = select(customers.c.seq).where(
-        or_(
-            customers.c.customer_id == name,
-            customers.c.cio_id == name,
-            customers.c.email == name.lower(),
-        )
-    )
+    known_as = select(customers.c.seq).where(or_(customers.c.customer_id == name, customers.c.cio_id == name))
+    had_last = _had_last(name.lower(), limit=MOST_OF_AN_ADDRESS).subquery()
     named_as = select(signals.c.customer_seq).where(
         or_(signals.c.customer_id == name, signals.c.cio_id == name), signals.c.customer_seq.is_not(None)
     )
-    return tuple(sorted(seq for (seq,) in await connection.execute(union(known_as, named_as))))
+    every = union(known_as, select(had_last.c.seq), named_as)
+    return tuple(sorted(seq for (seq,) in await connection.execute(every)))
 
 
 async def load_customer(connection: AsyncConnection, seq: int) -> KnownCustomer | None:

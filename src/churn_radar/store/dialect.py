@@ -6,9 +6,9 @@ from sqlalchemy import ClauseElement, Table
 from sqlalchemy.dialects import sqlite
 
 
-def insert_or_ignore(table: Table, unique_column: str) -> sqlite.Insert:
-    """An INSERT that leaves rows alone whose `unique_column` is already taken."""
-    return sqlite.insert(table).on_conflict_do_nothing(index_elements=[unique_column])
+def insert_or_ignore(table: Table) -> sqlite.Insert:
+    """An INSERT that leaves out rows of which any unique value is already taken; other constraints still raise."""
+    return sqlite.insert(table).on_conflict_do_nothing()
 
 
 def statement_text(statement: ClauseElement) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -168,10 +168,15 @@ class Move:
     brief_seq: int | None
 
 
-async def standing_at(connection: AsyncConnection, seqs: Sequence[int], status: Status) -> set[int]:
-    """Those of some signals that stand at a status, and will for the rest of this transaction."""
-    rows = await connection.execute(select(signals.c.seq).where(signals.c.seq.in_(seqs), signals.c.status == status))
-    return set(rows.scalars())
+async def standing_at(connection: AsyncConnection, seqs: Sequence[int], status: Status) -> dict[int, bool]:
+    """Those of some signals that stand at a status, and will for the rest of this transaction.
+
+    With each, whether it is forced: a replay may have asked for that since it was loaded.
+    """
+    rows = await connection.execute(
+        select(signals.c.seq, signals.c.forced).where(signals.c.seq.in_(seqs), signals.c.status == status)
+    )
+    return {row.seq: row.forced for row in rows}
 
 
 async def advance_all(connection: AsyncConnection, moves: Sequence[Move], now: datetime) -> None:
@@ -208,6 +213,12 @@ async def history(connection: AsyncConnection, signal: Signal) -> list[Step]:
     # The door writes one row, not two: arrival is told by the signal itself.
     first = Status.RECEIVED if signal.kind is not None else Status.QUARANTINED
     return [Step(signal.received_at, first, None, 0), *steps]
+
+
+async def last_line(connection: AsyncConnection, seq: int) -> int:
+    """The row number of the newest line of a signal's story: while it is the same, nobody has moved the signal."""
+    newest = select(func.max(signal_history.c.seq)).where(signal_history.c.signal_seq == seq)
+    return (await connection.execute(newest)).scalar_one() or 0
 
 
 async def fresh_received(connection: AsyncConnection, limit: int) -> list[int]:
@@ -274,57 +285,9 @@ async def signals_with_status(connection: AsyncConnection, status: Status, *, af
 
 
 async def joined_signals(connection: AsyncConnection, leader_seq: int) -> list[Signal]:
-    """The signals that wait to share the brief of `leader_seq`, oldest first."""
+    """The signals that share, or wait to share, the brief of `leader_seq`, oldest first."""
     statement = select(signals).where(signals.c.joined_to == leader_seq).order_by(signals.c.seq)
     return [_signal(row) for row in (await connection.execute(statement)).mappings()]
-
-
-@dataclass(frozen=True, slots=True)
-class Leader:
-    """A signal whose brief others of the same customer may share."""
-
-    seq: int
-    customer_seq: int
-    public_id: str
-    kind: str | None
-    status: Status
-    received_at: datetime
-
-
-async def leaders_under_way(connection: AsyncConnection, customer_seqs: Collection[int]) -> list[Leader]:
-    """Signals of some customers that are waiting for research or being researched, oldest first."""
-    columns = (
-        signals.c.seq,
-        signals.c.customer_seq,
-        func.coalesce(signals.c.event_id, signals.c.signal_id),
-        signals.c.kind,
-        signals.c.status,
-        signals.c.received_at,
-    )
-    # As an expression, so that no database goes by the index on the status, and looks at all that waits.
-    status = signals.c.status.concat("")
-    rows = await connection.execute(
-        select(*columns).where(
-            signals.c.customer_seq.in_(customer_seqs), status.in_([Status.WAITING.value, Status.RESEARCHING.value])
-        )
-    )
-    found = [Leader(*row[:4], Status(row[4]), row[5]) for row in rows]
-    return sorted(found, key=lambda leader: leader.seq)
-
-
-async def attach_brief(connection: AsyncConnection, leader_seq: int, brief_seq: int) -> None:
-    """Point a leader's joined signals at the brief that now exists."""
-    await connection.execute(update(signals).where(signals.c.joined_to == leader_seq).values(brief_seq=brief_seq))
-
-
-async def explain_to_joined(connection: AsyncConnection, leader: Signal, now: datetime) -> None:
-    """Tell the signals that wait for a leader's brief that it has become a dead letter."""
-    reason = f"shares the fate of {leader.public_id}, which is a dead letter; replaying that one briefs both"
-    await connection.execute(
-        update(signals)
-        .where(signals.c.joined_to == leader.seq, signals.c.brief_seq.is_(None))
-        .values(reason=reason, updated_at=now)
-    )
 
 
 async def pending_count(connection: AsyncConnection, names: CustomerNames) -> int:

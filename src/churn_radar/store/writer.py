@@ -5,7 +5,9 @@ while the last commit ran, writes it in one transaction, and only then tells eac
 from the door go as one batch; other work (the results of the job steps) as another, each piece in a savepoint,
 so that one failing piece does not take its neighbours down.
 
-There is exactly one writer task for a record. It is the only thing that writes.
+There is exactly one writer task for a record. It is the only thing that writes. Whatever fails in a batch, those who
+wait for it are told and the next batch is written; should the task end all the same, everybody is told at once, and
+readiness shows it.
 """
 
 from __future__ import annotations
@@ -13,42 +15,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from churn_radar.errors import RecordUnavailable
+from churn_radar.errors import NotStorable, RecordUnavailable
 from churn_radar.store.thread import T, Work, WriterThread
+from churn_radar.store.waiting import Row, Unit, fail, give_up, refuse
 
 log = structlog.get_logger(__name__)
+
+STOPPED = "the record's writer has stopped; restart the service"
 
 MAX_BATCH = 512
 # Few enough that the door, whose rows go first, never waits long for the work's turn to end.
 MAX_UNITS = 16
 
-# While churn events keep coming, work gets this much of the writer's time; measured, the door then answers half as
+# While a blast keeps coming, work gets this much of the writer's time; measured, the door then answers half as
 # often again, and its slowest answers take half as long. Triage of all that the App API can show takes less.
 WORK_SHARE = 0.2
+# Rows that come in ones and twos leave the writer time enough for everybody.
+DOOR_BUSY_ROWS = 8
 DOOR_CALM_SECONDS = 0.1
-
-
-@dataclass(slots=True, eq=False)
-class _Row:
-    """A row for the batched insert, and who waits for its fate."""
-
-    value: Any
-    done: asyncio.Future[Any]
-    since: float
-
-
-@dataclass(slots=True, eq=False)
-class _Unit:
-    """A piece of work for a savepoint, and who waits for its result."""
-
-    work: Work[Any]
-    done: asyncio.Future[Any]
 
 
 class GroupWriter:
@@ -69,11 +58,12 @@ class GroupWriter:
         self._on_committed = on_committed
         self._timeout = timeout_seconds
         self._max_waiting = max_waiting
-        self._rows: list[_Row] = []
-        self._in_commit: list[_Row] = []
-        self._units: list[_Unit] = []
+        self._rows: list[Row] = []
+        self._in_commit: list[Row] = []
+        self._units: list[Unit] = []
+        self._in_work: list[Unit] = []
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stopping = self._died = False
         self._task: asyncio.Task[None] | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._work_from = self._door_busy_until = 0.0
@@ -81,13 +71,14 @@ class GroupWriter:
     def start(self) -> None:
         """Begin writing; needs a running event loop."""
         self._task = asyncio.create_task(self._run(), name="record-writer")
+        self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
-        """Write what is queued, then end."""
+        """Write what is queued, then end; never raises, also where the writer has died before."""
         self._stopping = True
         self._wake.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait({self._task})
         if self._sweep is not None:
             self._sweep.cancel()
 
@@ -103,11 +94,13 @@ class GroupWriter:
         when the commit fails or takes longer than the timeout; in the latter case the row may still be
         committed a moment later, which the sender's retry then finds as a duplicate.
         """
+        if self._died:
+            raise RecordUnavailable(STOPPED)
         if self._stopping or self.waiting >= self._max_waiting:
             raise RecordUnavailable("too many requests wait for a commit")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
-        self._rows.append(_Row(value, done, loop.time()))
+        self._rows.append(Row(value, done, loop.time()))
         self._wake.set()
         if self._sweep is None:
             self._sweep = loop.call_later(self._timeout, self._expire)
@@ -120,10 +113,12 @@ class GroupWriter:
         fails, at work or at the commit. `work` may run a second time when a neighbour spoils the shared
         transaction: it must only touch the record.
         """
+        if self._died:
+            raise RecordUnavailable(STOPPED)
         if self._stopping:
             raise RecordUnavailable("the record is closing")
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._units.append(_Unit(work, done))
+        self._units.append(Unit(work, done))
         self._wake.set()
         return cast("T", await done)
 
@@ -149,11 +144,30 @@ class GroupWriter:
             if self._stopping:
                 return
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A writer that was not told to end can write nothing more, and whoever waits for it would wait for ever."""
+        if not task.cancelled() and task.exception() is None:
+            return
+        self._died = True
+        waiting: list[Row | Unit] = [*self._in_commit, *self._rows, *self._in_work, *self._units]
+        self._in_commit, self._rows, self._in_work, self._units = [], [], [], []
+        refuse(waiting, STOPPED)
+        log.error(
+            "record.writer_died",
+            waiting=len(waiting),
+            exc_info=None if task.cancelled() else task.exception(),
+            hint="nothing is stored any more; restart the service",
+        )
+
     async def _door_turn(self) -> None:
         self._in_commit, self._rows = self._rows[:MAX_BATCH], self._rows[MAX_BATCH:]
-        await self._commit_rows(self._in_commit)
+        try:
+            await self._commit_rows(self._in_commit)
+        except Exception:
+            give_up(self._in_commit)
+        if len(self._in_commit) >= DOOR_BUSY_ROWS:
+            self._door_busy_until = asyncio.get_running_loop().time() + DOOR_CALM_SECONDS
         self._in_commit = []
-        self._door_busy_until = asyncio.get_running_loop().time() + DOOR_CALM_SECONDS
 
     async def _work_turn(self) -> None:
         """Commit some work, or wait for its turn: while the door is busy, work has a share of the writer's time."""
@@ -166,12 +180,16 @@ class GroupWriter:
                     async with asyncio.timeout_at(self._work_from):
                         await self._wake.wait()
             return
-        units, self._units = self._units[:MAX_UNITS], self._units[MAX_UNITS:]
-        await self._commit_units(units)
+        self._in_work, self._units = self._units[:MAX_UNITS], self._units[MAX_UNITS:]
+        try:
+            await self._commit_units(self._in_work)
+        except Exception:
+            give_up([unit for unit in self._in_work if unit not in self._units])
+        self._in_work = []
         ended = loop.time()
         self._work_from = ended + (ended - began) * (1 - WORK_SHARE) / WORK_SHARE
 
-    async def _commit_rows(self, rows: list[_Row]) -> None:
+    async def _commit_rows(self, rows: list[Row]) -> None:
         try:
             outcomes = await self._thread.insert([row.value for row in rows])
         except Exception as error:
@@ -180,7 +198,8 @@ class GroupWriter:
                 for row in rows:
                     await self._commit_rows([row])
                 return
-            _fail([row.done for row in rows], error)
+            # Alone in its transaction, and not for the database's state: it is the row.
+            fail(rows, error, NotStorable if len(rows) == 1 else RecordUnavailable)
             return
         for row, outcome in zip(rows, outcomes, strict=True):
             if not row.done.done():
@@ -191,7 +210,7 @@ class GroupWriter:
             # The rows are safe, and are taken up at the next start; a writer that ended here would take nothing more.
             log.exception("record.hand_over_failed", rows=len(rows))
 
-    async def _commit_units(self, units: list[_Unit]) -> None:
+    async def _commit_units(self, units: list[Unit]) -> None:
         try:
             outcomes = await self._thread.run([unit.work for unit in units])
         except Exception as error:
@@ -199,7 +218,7 @@ class GroupWriter:
                 for unit in units:
                     await self._commit_units([unit])
                 return
-            _fail([unit.done for unit in units], error)
+            fail(units, error)
             return
         # What there was no time for goes first in the next one.
         self._units[:0] = units[len(outcomes) :]
@@ -210,23 +229,3 @@ class GroupWriter:
                 unit.done.set_result(result)
             else:
                 unit.done.set_exception(raised)
-
-
-def _fail(waiting: Sequence[asyncio.Future[Any]], error: Exception) -> None:
-    """Tell everybody who waits that nothing was committed."""
-    cause = _cause(error)
-    log.error("record.commit_failed", cause=cause, waiting=len(waiting))
-    for done in waiting:
-        if not done.done():
-            done.set_exception(RecordUnavailable(f"the record cannot commit: {cause}"))
-
-
-def _cause(error: BaseException) -> str:
-    """The database's own short words (`disk I/O error`, `database is locked`), else only the kind of error.
-
-    A driver's text can quote values.
-    """
-    if isinstance(error, RecordUnavailable):
-        return str(error).removeprefix("the record cannot commit: ")
-    original = getattr(error, "orig", None)
-    return str(original) if isinstance(error, OperationalError) else type(original or error).__name__

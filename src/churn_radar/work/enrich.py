@@ -45,21 +45,24 @@ class Enriched:
 Found = Enriched | Exception | None
 
 
-async def enrich(
-    record: Record, customerio: LookUp, refs: Sequence[CustomerRef], *, fresh_since: datetime | None = None
-) -> list[Found]:
+async def fresh(record: Record, refs: Sequence[CustomerRef], *, since: datetime) -> dict[CustomerRef, Enriched]:
+    """The customers that the record has seen since `since`: they need not be looked up."""
+    known = await _recall(record, refs)
+    return {
+        ref: Enriched(each.profile, AttributesSource.CACHED, each)
+        for ref, each in known.items()
+        if each.seen_at >= since
+    }
+
+
+async def enrich(record: Record, customerio: LookUp, refs: Sequence[CustomerRef]) -> list[Found]:
     """Each customer's attributes, and where they came from; None for a customer nobody has ever seen.
 
-    What the record has seen since `fresh_since` is not looked up again. An error stands in place of a customer
-    when the App API cannot answer and the record has never seen them, or when the operator must act: degraded
-    research is no cure for a wrong key.
+    An error stands in place of a customer when the App API cannot answer and the record has never seen them, or when
+    the operator must act: degraded research is no cure for a wrong key.
     """
     found: dict[CustomerRef, Found] = {}
-    if fresh_since is not None:
-        for ref, known in (await _recall(record, refs)).items():
-            if known.seen_at >= fresh_since:
-                found[ref] = Enriched(known.profile, AttributesSource.CACHED, known)
-    asked = [ref for ref in dict.fromkeys(refs) if ref not in found]
+    asked = list(dict.fromkeys(refs))
     answers = await asyncio.gather(*(customerio.look_up(ref) for ref in asked), return_exceptions=True)
     missing: dict[CustomerRef, RetryLater | GiveUp | None] = {}
     for ref, answer in zip(asked, answers, strict=True):

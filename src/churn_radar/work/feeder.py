@@ -32,8 +32,10 @@ log = structlog.get_logger(__name__)
 RECORD_RETRY_SECONDS = 1.0
 # What is due is known in advance; looking all the same is for a clock that was set forward meanwhile.
 LOOK_EVERY = timedelta(minutes=1)
-# Let go in one transaction, for which the door waits.
+# Let go in one transaction, for which the door waits; and for how long one step's work is let go before the windows of
+# the others are looked after.
 PAGE = 500
+ENOUGH_SECONDS = 1.0
 
 
 NextTasks = Callable[[AsyncConnection, int], Awaitable[list[Task]]]
@@ -182,6 +184,8 @@ class Feeder:
 
     async def _let_go(self, window: _Window) -> None:
         """Make fresh work of what is due; the best of it comes first, also where that is more than a page."""
+        loop = asyncio.get_running_loop()
+        enough = loop.time() + ENOUGH_SECONDS
         # Said before the reading: what is put off from here on is news.
         window.look_at = math.inf
         self._look_after(window, LOOK_EVERY)
@@ -190,6 +194,8 @@ class Feeder:
             while (due := await self._next_due(window)) is not None and due <= (now := self._now()):
                 _leave(window, tasks)
                 tasks = await self._record.write(partial(window.source.put_off.let_go, now=now, limit=PAGE))
+                if loop.time() > enough:
+                    break
         except RecordUnavailable:
             _leave(window, tasks)
             self._look_after(window, timedelta(seconds=RECORD_RETRY_SECONDS))
@@ -203,9 +209,10 @@ class Feeder:
             return await window.source.put_off.next_due(connection)
 
     async def _refill(self, window: _Window) -> None:
-        # What is held still stands in the record as it did, so it comes back among the first; so may what the engine
-        # alone has put off, all of it: the deliveries of a sink that hangs must not hide those of the others.
-        wanted = window.size + len(window.held) + len(window.put_off)
+        # What is held and among the best comes back, for it still stands in the record as it did; what is held and no
+        # longer among them is surplus. What the engine alone has put off may come back too, all of it: the deliveries
+        # of a sink that hangs must not hide those of the others.
+        wanted = window.size + len(window.put_off)
         # Said before the reading: work that is left in the record from here on is news.
         window.more_in_record, unread = False, window.bar
         try:

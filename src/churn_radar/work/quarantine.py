@@ -18,7 +18,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from churn_radar import metrics
 from churn_radar.durable import append_lines
 from churn_radar.errors import RecordUnavailable, SettingsError
-from churn_radar.store.quarantine import bring_back, kept_size, load_bodies, oldest_bodies, sizes_of, take_out
+from churn_radar.store.arrivals import Arrival
+from churn_radar.store.quarantine import (
+    KeptBody,
+    bring_back,
+    kept_size,
+    load_bodies,
+    oldest_bodies,
+    sizes_of,
+    take_out,
+)
 from churn_radar.store.record import Record
 from churn_radar.work.export import NotALine, from_line, to_line
 
@@ -123,7 +132,7 @@ class Quarantine:
                     bodies = await load_bodies(connection, [seq for seq, _ in page])
                 path = await asyncio.to_thread(self._file)
                 now = self._now()
-                await asyncio.to_thread(append_lines, path, b"".join(to_line(body, now) for body in bodies))
+                await asyncio.to_thread(_append, path, bodies, now)
                 gone = await self._take_out(
                     [body.seq for body in bodies], f"exported to {path.name}; `quarantine import` brings it back"
                 )
@@ -145,13 +154,8 @@ class Quarantine:
 
         `name` is a file of the quarantine's folder. Raises FileNotFoundError, OSError or RecordUnavailable.
         """
-        lines, further = await asyncio.to_thread(self._read, name, offset)
-        arrivals, unreadable = [], 0
-        for line in lines:
-            try:
-                arrivals.append(from_line(line))
-            except NotALine:
-                unreadable += 1
+        # Megabytes of JSON: on the event loop they would hold the door up.
+        arrivals, unreadable, further = await asyncio.to_thread(self._read, name, offset)
         now = self._now()
 
         async def take_in(connection: AsyncConnection) -> int:
@@ -177,26 +181,35 @@ class Quarantine:
             path = self.folder / f"{day}-{number:03d}.jsonl"
         return path
 
-    def _read(self, name: str, offset: int) -> tuple[list[bytes], int | None]:
+    def _read(self, name: str, offset: int) -> tuple[list[Arrival], int, int | None]:
+        """The bodies of a part of a file, how many lines hold none, and where to read on."""
         if Path(name).name != name or not (self.folder / name).is_file():
             # A name, not a path: whoever has a key may not have this process read other files.
             raise FileNotFoundError(name)
-        lines: list[bytes] = []
-        size = 0
+        arrivals: list[Arrival] = []
+        unreadable = size = 0
         with (self.folder / name).open("rb") as file:
             file.seek(offset)
-            while size < PAGE_BYTES and len(lines) < PAGE:
+            while size < PAGE_BYTES and len(arrivals) + unreadable < PAGE:
                 line = file.readline()
                 if not line:
-                    return lines, None
+                    return arrivals, unreadable, None
                 size += len(line)
-                if line.strip():
-                    lines.append(line)
-            return lines, file.tell()
+                if not line.strip():
+                    continue
+                try:
+                    arrivals.append(from_line(line))
+                except NotALine:
+                    unreadable += 1
+            return arrivals, unreadable, file.tell()
 
     async def _take_out(self, seqs: Sequence[int], reason: str) -> list[int]:
         now = self._now()
         return await self._record.write(lambda connection: take_out(connection, seqs, reason=reason, now=now))
+
+
+def _append(path: Path, bodies: Sequence[KeptBody], now: datetime) -> None:
+    append_lines(path, b"".join(to_line(body, now) for body in bodies))
 
 
 def _as_many_as(bodies: Sequence[tuple[int, int]], most_bytes: int) -> list[tuple[int, int]]:

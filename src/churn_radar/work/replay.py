@@ -4,42 +4,39 @@ What it means depends on where the signal stands:
 
     received, waiting    attempted now instead of when due
     researching          nothing to do: it is under way
-    dead                 taken up where it failed: research when triage is done, else triage
+    dead, triage failed  triaged again
+    dead in research     joins its customer's brief that is under way, or from within the cool-down, with those who
+                         had joined it; else researched, and the next one that is replayed joins it
     skipped              triaged again, by today's attributes and rules
     quarantined          read again by this release; understood, it becomes a signal like any other
     briefed, joined      sinks that gave up are tried again; with `force`, researched anew
-    joined, no brief yet whatever this table says of the signal whose brief it shares
+    joined, no brief yet whatever this table says of the signal whose brief it shares, unless that one waits for the
+                         budget: whoever wants to spend on it replays that one
 
-With `force` the cool-down is set aside too, wherever triage is still to come.
+With `force` the cool-down is set aside, and nobody is joined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import structlog
-from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.errors import NotUnderstood
-from churn_radar.intake.events import ChurnEvent, may_be_signal, to_arrival, understand
-from churn_radar.intake.payload import decode, read_event, read_name
 from churn_radar.research.budget import WAITS_FOR_BUDGET
-from churn_radar.store.arrivals import arrival_values
 from churn_radar.store.deliveries import revive_deliveries
-from churn_radar.store.quarantine import forget_body
+from churn_radar.store.joined import hand_over, tell_joined
 from churn_radar.store.record import Record
-from churn_radar.store.signals import Signal, advance, load_signal, quarantined_body
-from churn_radar.store.tables import Status, signals
+from churn_radar.store.signals import Signal, advance, load_signal
+from churn_radar.store.tables import Status
 from churn_radar.work.engine import Step, Task
-
-log = structlog.get_logger(__name__)
+from churn_radar.work.joinable import joinable
+from churn_radar.work.joining import Joined, JoinRule, under_way
+from churn_radar.work.reading import read_again
 
 _ALIVE: dict[str, Any] = {"failed_service": None, "failed_status": None}
-NOT_KEPT = "its body is no longer kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +60,26 @@ class _OnlyLooked(Exception):
         self.replayed = replayed
 
 
+async def _nothing(done: Sequence[Replayed]) -> None:
+    return
+
+
 async def replay_all(
     record: Record,
     chosen: Sequence[Signal],
     *,
     alert_events: Collection[str],
+    rule: JoinRule,
     now: datetime,
     force: bool = False,
     dry_run: bool = False,
+    committed: Callable[[Sequence[Replayed]], Awaitable[None]] = _nothing,
 ) -> list[Replayed]:
-    """Replay several signals; returns what each replay did, in order. The caller starts the tasks.
+    """Replay several signals; returns what each replay did, in order.
 
-    With `dry_run` the very same is done and taken back before it is committed, so what is told is what would be done.
+    `committed` hears of what has been committed, piece by piece, to start its tasks. With `dry_run` the very same is
+    done and taken back before it is committed, so what is told is what would be done; only that pieces know nothing of
+    each other then, so signals of one customer that are far apart are not told to join.
     Raises RecordUnavailable; what was committed before that is replayed.
     """
     done: list[Replayed] = []
@@ -83,7 +88,7 @@ async def replay_all(
 
         async def piece(connection: AsyncConnection, start: int = start) -> list[Replayed]:
             replayed = [
-                await replay(connection, signal, alert_events=alert_events, now=now, force=force)
+                await replay(connection, signal, alert_events=alert_events, rule=rule, now=now, force=force)
                 for signal in chosen[start : start + size]
             ]
             if dry_run:
@@ -91,9 +96,12 @@ async def replay_all(
             return replayed
 
         try:
-            done += await record.write(piece)
+            replayed = await record.write(piece)
         except _OnlyLooked as rehearsal:
             done += rehearsal.replayed
+        else:
+            await committed(replayed)
+            done += replayed
     return done
 
 
@@ -102,12 +110,14 @@ async def replay(
     signal: Signal,
     *,
     alert_events: Collection[str],
+    rule: JoinRule,
     now: datetime,
     force: bool = False,
 ) -> Replayed:
     """Replay one signal inside the caller's transaction; the caller starts the tasks after its commit.
 
-    The signal is read again first: somebody else may have replayed it since the caller looked.
+    The signal is read again first: somebody else may have replayed it since the caller looked, or have put before it
+    what it joins.
     """
     signal = await load_signal(connection, signal.seq) or signal
     match signal.status:
@@ -124,17 +134,23 @@ async def replay(
         case Status.RESEARCHING:
             return Replayed(signal.status, "research is under way already")
         case Status.DEAD if signal.triage is not None and signal.triage.get("persona"):
-            return await _research(connection, signal, now)
+            joined = None if force else await _join(connection, signal, rule, now)
+            if joined is None:
+                return await _research(connection, signal, now, forced=force or signal.forced)
+            effect = joined.reason if joined.brief_seq else "joins its customer's research, which is under way"
+            # Done to it at once is what a second replay would do to a joined one.
+            shared = await replay(connection, signal, alert_events=alert_events, rule=rule, now=now)
+            return replace(shared, effect=effect)
         case Status.SKIPPED if signal.kind is None:
             return await _read_again(connection, signal, alert_events, now)
         case Status.DEAD | Status.SKIPPED:
             return await _triage(connection, signal, now, forced=force or signal.forced)
         case Status.JOINED | Status.BRIEFED if force:
             if signal.status is Status.BRIEFED:
-                return await _research(connection, signal, now)
+                return await _research(connection, signal, now, forced=True)
             return await _triage(connection, signal, now, forced=True)
         case Status.JOINED if signal.brief_seq is None and signal.joined_to is not None:
-            return await _leader(connection, signal, signal.joined_to, alert_events=alert_events, now=now)
+            return await _leader(connection, signal, signal.joined_to, alert_events=alert_events, rule=rule, now=now)
         case Status.JOINED | Status.BRIEFED:
             revived = await revive_deliveries(connection, signal.brief_seq, now) if signal.brief_seq else []
             effect = (
@@ -152,8 +168,7 @@ async def _due_now(connection: AsyncConnection, signal: Signal, now: datetime, *
 
     Also of one that tells it waits for the budget and has been let go: it may be put off again when its turn comes.
     """
-    for_budget = (signal.reason or "").startswith(WAITS_FOR_BUDGET)
-    if signal.due_at is not None or for_budget or signal.forced != forced:
+    if signal.due_at is not None or _for_budget(signal) or signal.forced != forced:
         await advance(
             connection,
             signal.seq,
@@ -166,15 +181,29 @@ async def _due_now(connection: AsyncConnection, signal: Signal, now: datetime, *
         )
 
 
+def _for_budget(signal: Signal) -> bool:
+    return (signal.reason or "").startswith(WAITS_FOR_BUDGET)
+
+
 async def _leader(
-    connection: AsyncConnection, signal: Signal, leader_seq: int, *, alert_events: Collection[str], now: datetime
+    connection: AsyncConnection,
+    signal: Signal,
+    leader_seq: int,
+    *,
+    alert_events: Collection[str],
+    rule: JoinRule,
+    now: datetime,
 ) -> Replayed:
     """A signal that shares a brief which is not there yet: what is to be done is done to the one it joined."""
     leader = await load_signal(connection, leader_seq)
     if leader is None:
         return await _triage(connection, signal, now, forced=signal.forced)
-    replayed = await replay(connection, leader, alert_events=alert_events, now=now)
-    return replace(replayed, status=signal.status, effect=f"shares the brief of {leader.public_id}: {replayed.effect}")
+    shares = f"shares the brief of {leader.public_id}"
+    if leader.status is Status.WAITING and _for_budget(leader):
+        # To spend beyond the budget is decided about the signal that waits for it, never by the way.
+        return Replayed(signal.status, f"{shares}, which waits for the budget; replay that one to spend on it")
+    replayed = await replay(connection, leader, alert_events=alert_events, rule=rule, now=now)
+    return replace(replayed, status=signal.status, effect=f"{shares}: {replayed.effect}")
 
 
 async def _triage(connection: AsyncConnection, signal: Signal, now: datetime, *, forced: bool) -> Replayed:
@@ -193,66 +222,49 @@ async def _triage(connection: AsyncConnection, signal: Signal, now: datetime, *,
     return Replayed(Status.RECEIVED, "triage starts again", (Task(Step.TRIAGE, signal.seq),))
 
 
-async def _research(connection: AsyncConnection, signal: Signal, now: datetime) -> Replayed:
+async def _join(connection: AsyncConnection, signal: Signal, rule: JoinRule, now: datetime) -> Joined | None:
+    """Let a dead letter share what its customer has got since, or is about to get; None where there is nothing.
+
+    Those that had joined it while it was under way go along.
+    """
+    if signal.customer_seq is None:
+        return None
+    joining = await joinable(connection, [signal.customer_seq], rule, now)
+    joined = joining.for_signal(signal, signal.customer_seq)
+    if joined is None:
+        return None
+    to: dict[str, Any] = {"joined_to": joined.joined_to, "brief_seq": joined.brief_seq}
     await advance(
-        connection, signal.seq, expected=(signal.status,), to=Status.WAITING, now=now, reason="replayed", **_ALIVE
+        connection,
+        signal.seq,
+        expected=(signal.status,),
+        to=Status.JOINED,
+        now=now,
+        reason=joined.reason,
+        **to,
+        **_ALIVE,
     )
+    await hand_over(connection, signal.seq, reason=joined.reason, now=now, **to)
+    return joined
+
+
+async def _research(connection: AsyncConnection, signal: Signal, now: datetime, *, forced: bool) -> Replayed:
+    await advance(
+        connection,
+        signal.seq,
+        expected=(signal.status,),
+        to=Status.WAITING,
+        now=now,
+        reason="replayed",
+        forced=forced,
+        **_ALIVE,
+    )
+    await tell_joined(connection, signal.seq, under_way(signal.public_id), now)
     return Replayed(Status.WAITING, "research starts again", (Task(Step.RESEARCH, signal.seq, signal.priority),))
 
 
 async def _read_again(
     connection: AsyncConnection, signal: Signal, alert_events: Collection[str], now: datetime
 ) -> Replayed:
-    body = await quarantined_body(connection, signal.seq)
-    if body is None:
-        # Dropped or exported: its reason says so, and where to.
-        return Replayed(signal.status, f"{NOT_KEPT}: {signal.reason}" if signal.reason else NOT_KEPT)
-    try:
-        event = _understand(body, alert_events)
-    except NotUnderstood as error:
-        return await _still_not_understood(connection, signal, error.reason, now)
-    except Exception as error:
-        # A fault of ours, as at the door: one such body must not keep the others of a bulk replay waiting.
-        log.exception("replay.reading_failed", signal_id=signal.signal_id)
-        return await _still_not_understood(connection, signal, f"reading it failed: {type(error).__name__}", now)
-    if event is None:
-        return await _set_aside(connection, signal, "read again: not a churn signal", now)
-    known = (await connection.execute(select(signals.c.seq).where(signals.c.event_key == event.key))).first()
-    if known:
-        return await _set_aside(connection, signal, "read again: a duplicate of a signal that is already here", now)
-    understood = to_arrival(event, received_at=signal.received_at, source=signal.source)
-    arrival = understood._replace(signal_id=signal.signal_id)
-    values = arrival_values(arrival)
-    for column in ("status", "reason", "updated_at"):
-        values.pop(column)
-    await advance(
-        connection,
-        signal.seq,
-        expected=(signal.status,),
-        to=Status.RECEIVED,
-        now=now,
-        reason="read again and understood",
-        **values,
-    )
-    await forget_body(connection, signal.seq)
-    return Replayed(Status.RECEIVED, "understood now; triage starts", (Task(Step.TRIAGE, signal.seq),))
-
-
-async def _still_not_understood(connection: AsyncConnection, signal: Signal, reason: str, now: datetime) -> Replayed:
-    await connection.execute(update(signals).where(signals.c.seq == signal.seq).values(reason=reason, updated_at=now))
-    return Replayed(signal.status, f"still not understood: {reason}")
-
-
-async def _set_aside(connection: AsyncConnection, signal: Signal, reason: str, now: datetime) -> Replayed:
-    """A body that is understood at last, and nothing for us; said once, however often it is read again."""
-    if (signal.status, signal.reason) != (Status.SKIPPED, reason):
-        await advance(connection, signal.seq, expected=(signal.status,), to=Status.SKIPPED, now=now, reason=reason)
-    return Replayed(Status.SKIPPED, reason)
-
-
-def _understand(body: bytes, alert_events: Collection[str]) -> ChurnEvent | None:
-    decoded = decode(body)
-    if not may_be_signal(read_name(decoded), alert_events):
-        return None
-    event = understand(read_event(decoded), alert_events)
-    return event if isinstance(event, ChurnEvent) else None
+    status, effect = await read_again(connection, signal, alert_events, now)
+    return Replayed(status, effect, (Task(Step.TRIAGE, signal.seq),) if status is Status.RECEIVED else ())

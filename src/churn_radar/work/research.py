@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Sequence
-from dataclasses import dataclass, replace
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -11,24 +12,24 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar import metrics
-from churn_radar.errors import GiveUp, RecordUnavailable, UpstreamError
-from churn_radar.research.budget import Charge, Month, Spent, charges
+from churn_radar.errors import GiveUp, RecordUnavailable, RetryLater, UpstreamError
+from churn_radar.research.budget import CreditsFor, Month, Spent, charges
 from churn_radar.research.mave import SERVICE, MaveAnswer
 from churn_radar.research.prompt import build_follow_up, build_prompt
 from churn_radar.research.reuse import Opening, thread_is_lost
 from churn_radar.store.briefs import briefs_of_signal, insert_brief
-from churn_radar.store.credits import Entry, close_entry, open_entry
+from churn_radar.store.credits import close_entry, open_entry
 from churn_radar.store.customers import load_customer
 from churn_radar.store.deliveries import plan_deliveries
+from churn_radar.store.joined import attach_brief
 from churn_radar.store.openings import find_opening, give_thread_up
-from churn_radar.store.signals import Signal, advance, attach_brief, joined_signals, load_signal
+from churn_radar.store.signals import advance, joined_signals, last_line, load_signal
 from churn_radar.store.tables import Status
-from churn_radar.triage.account import Account
+from churn_radar.work.claim import Claim, account_of, spent_in_vain
 from churn_radar.work.engine import Done, Outcome, Step, Task
-from churn_radar.work.private import private_values
+from churn_radar.work.joining import done
 from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor, fail, not_yet
-from churn_radar.work.triaged import Triaged
 from churn_radar.work.written import Case, Written, brief_values
 
 log = structlog.get_logger(__name__)
@@ -46,26 +47,6 @@ class Researcher(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A signal taken for research: nobody else takes it, and the ledger has an open entry for it."""
-
-    case: Case
-    joined: tuple[Signal, ...]
-    entry: Entry
-    opening: Opening | None
-
-    @property
-    def kinds(self) -> list[str]:
-        """The kinds of the events, the signal's own first, each once."""
-        return list(dict.fromkeys(s.kind for s in (self.case.signal, *self.joined) if s.kind))
-
-    @property
-    def private(self) -> Collection[str]:
-        """What must not reach the prompt."""
-        return private_values(self.case.customer, (self.case.signal, *self.joined))
-
-
 @dataclass(frozen=True)
 class ResearchStep:
     """Takes a waiting signal to briefed, and owes the brief to every sink.
@@ -79,16 +60,20 @@ class ResearchStep:
     currency: str
     spending: Spending
     reuse: timedelta = timedelta()
+    # Claims that could not be given back when their attempt had failed, with what it failed of.
+    _left: dict[int, tuple[Claim, Exception]] = field(default_factory=dict)
 
     async def __call__(self, seq: int) -> Outcome:
         """Do the step for one signal; safe to repeat: a stored brief is not asked for again."""
+        if left := self._left.pop(seq, None):
+            return await self._give_back(*left)
         async with self.floor.record.read() as connection:
             signal = await load_signal(connection, seq)
         if signal is None or signal.status is not Status.WAITING:
             return Done()
         try:
             # Before the operator's hold: the one probe that it lets through must not be a signal that may not call.
-            if wait := await self.spending.put_off(signal, _account_of(signal)[1].mrr):
+            if wait := await self.spending.put_off(signal, account_of(signal)[1].mrr):
                 return wait
         except RecordUnavailable:
             raise  # no fault of the signal's: the engine tries again
@@ -101,10 +86,32 @@ class ResearchStep:
             return Done()
         try:
             return await self._research(claim)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the service stops; the next start takes it up
+            cut_off = RetryLater(SERVICE, "the call was cut off")
+            cut_off.unanswered = 1
+            return await self._give_back(claim, cut_off)
         except Exception as error:
-            spent = _spent_in_vain(error)
-            await self.floor.write(lambda connection: close_entry(connection, claim.entry, spent))
-            return await fail(self.floor, claim.case.signal, error, back_to=Status.WAITING)
+            return await self._give_back(claim, error)
+
+    async def _give_back(self, claim: Claim, error: Exception) -> Outcome:
+        """Write a failed attempt down, unless somebody has moved the signal since it was claimed.
+
+        What cannot be given back now is given back by the job's next attempt; nobody else would.
+        """
+        signal = claim.case.signal
+
+        async def still_ours(connection: AsyncConnection) -> bool:
+            await close_entry(connection, claim.entry, spent_in_vain(error))
+            return await last_line(connection, signal.seq) == claim.line
+
+        try:
+            return await fail(self.floor, signal, error, back_to=Status.WAITING, first=still_ours)
+        except BaseException:
+            self._left[signal.seq] = claim, error
+            raise
 
     async def _claim(self, connection: AsyncConnection, seq: int) -> Claim | None:
         """Claim a waiting signal; None when it is not waiting any more (someone else has it, or it is done)."""
@@ -125,11 +132,12 @@ class ResearchStep:
         )
         if not claimed:
             return None
-        triaged, account, persona = _account_of(signal)
+        triaged, account, persona = account_of(signal)
         case = Case(signal, customer, triaged, account, persona)
         opening = await self._opening(connection, case, now)
         entry = await open_entry(connection, seq, now=now, reused_brief_id=opening.brief_id if opening else None)
-        return Claim(case, tuple(await joined_signals(connection, seq)), entry, opening)
+        line = await last_line(connection, seq)
+        return Claim(case, line, tuple(await joined_signals(connection, seq)), entry, opening)
 
     async def _opening(self, connection: AsyncConnection, case: Case, now: datetime) -> Opening | None:
         # Whoever has a signal researched anew wants news, not a second helping.
@@ -148,7 +156,11 @@ class ResearchStep:
         signal, began = claim.case.signal, self.floor.now()
         written = await self._ask(claim)
         self.floor.troubles.clear(SERVICE)
-        deliveries, told = await self.floor.write(lambda connection: self._keep(connection, claim, written))
+        kept = await self.floor.write(lambda connection: self._keep(connection, claim, written))
+        if kept is None:
+            log.warning("research.not_kept", signal_id=signal.signal_id, cause="the signal was moved on meanwhile")
+            return Done()
+        deliveries, told = kept
         if told is not None:
             self.spending.tell(*told)
         metrics.signal(Status.BRIEFED.value)
@@ -211,43 +223,29 @@ class ResearchStep:
 
     async def _keep(
         self, connection: AsyncConnection, claim: Claim, written: Written
-    ) -> tuple[list[int], tuple[Month, Spent] | None]:
-        """Brief, states, what it cost and owed deliveries in one transaction: after a crash all is there, or none."""
+    ) -> tuple[list[int], tuple[Month, Spent] | None] | None:
+        """Brief, states, what it cost and owed deliveries in one transaction: after a crash all is there, or none.
+
+        None, and no brief, when somebody else has moved the signal on: it has its brief, or is asked about again.
+        """
         now, signal = self.floor.now(), claim.case.signal
-        earlier = await briefs_of_signal(connection, signal.seq)
-        brief_seq = await insert_brief(
-            connection, brief_values(claim.case, written, currency=self.currency, earlier=earlier, now=now)
-        )
-        await advance(
-            connection,
-            signal.seq,
-            expected=(Status.RESEARCHING,),
-            to=Status.BRIEFED,
-            now=now,
-            brief_seq=brief_seq,
-        )
-        await attach_brief(connection, signal.seq, brief_seq)
         spent = charges(
             brief=written.answer.credits_used,
             lost=written.answer.credits_lost,
             unanswered=written.answer.unanswered,
         )
+        if not await advance(connection, signal.seq, expected=(Status.RESEARCHING,), to=Status.BRIEFED, now=now):
+            lost = [
+                replace(each, purpose=CreditsFor.LOST) if each.purpose is CreditsFor.BRIEF else each for each in spent
+            ]
+            await close_entry(connection, claim.entry, lost)
+            return None
+        earlier = await briefs_of_signal(connection, signal.seq)
+        brief_seq = await insert_brief(
+            connection, brief_values(claim.case, written, currency=self.currency, earlier=earlier, now=now)
+        )
+        await attach_brief(connection, signal.seq, brief_seq, reason=done(signal.public_id), now=now)
         entry = claim.entry if written.opening else replace(claim.entry, reused_brief_id=None)
         await close_entry(connection, entry, spent, brief_seq=brief_seq)
         owed = await plan_deliveries(connection, brief_seq, self.sinks, now)
         return owed, await self.spending.sums(connection)
-
-
-def _account_of(signal: Signal) -> tuple[Triaged, Account, str]:
-    """What triage found out about a waiting signal."""
-    triaged = Triaged.model_validate(signal.triage)
-    if triaged.account is None or triaged.persona is None:
-        raise AssertionError("a waiting signal has been triaged")
-    return triaged, triaged.account, triaged.persona
-
-
-def _spent_in_vain(error: Exception) -> Sequence[Charge]:
-    """What an attempt without a brief has cost; after a fault of ours nobody knows whether Mave was asked."""
-    if isinstance(error, UpstreamError):
-        return charges(brief=None, lost=error.credits_lost, unanswered=error.unanswered)
-    return charges(brief=None, lost=0, unanswered=1)

@@ -14,11 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from churn_radar import metrics
 from churn_radar.errors import GiveUp, OperatorMustAct, RecordUnavailable, UpstreamError
 from churn_radar.store.due import put_off
+from churn_radar.store.joined import tell_joined
 from churn_radar.store.record import Record
-from churn_radar.store.signals import Signal, advance, explain_to_joined
+from churn_radar.store.signals import Signal, advance
 from churn_radar.store.tables import Status
 from churn_radar.store.thread import T, Work
 from churn_radar.work.engine import Again, Done, Outcome, Task
+from churn_radar.work.joining import given_up
 from churn_radar.work.remedy import link
 from churn_radar.work.retry import OPERATOR_DELAY, Bury, TryAgain, decide
 from churn_radar.work.troubles import WAITS, Troubles
@@ -60,14 +62,27 @@ class Floor:
 
 
 async def not_yet(floor: Floor, signal: Signal, service: str) -> Again | None:
-    """Whether a signal's turn is still to come, and when; None when its step may call `service` now.
+    """Whether a signal's turn is still to come, and when; None when its step may call `service` now."""
+    return not_due(signal, floor.now()) or await held(floor, signal, service)
+
+
+def not_due(signal: Signal, now: datetime) -> Again | None:
+    """Whether a signal is put off, and how long.
 
     A job may come before its signal is due, a second one for instance that a replay made: it only waits on, so that
     each attempt is made once, and when it is due.
     """
+    if signal.due_at is None or signal.due_at <= now:
+        return None
+    return Again(signal.due_at - now, in_record=True)
+
+
+async def held(floor: Floor, signal: Signal, service: str) -> Again | None:
+    """Whether a trouble keeps a signal from calling `service`, and how long; None when it may call now.
+
+    To be asked right before the call: where a probe is due, this is it.
+    """
     now = floor.now()
-    if signal.due_at is not None and signal.due_at > now:
-        return Again(signal.due_at - now, in_record=True)
     hold = floor.troubles.hold(service, now)
     if hold is None:
         return None
@@ -118,8 +133,17 @@ def describe(error: Exception) -> str:
     return f"unexpected {type(error).__name__}"
 
 
-async def fail(floor: Floor, signal: Signal, error: Exception, *, back_to: Status) -> Outcome:
-    """Write a failed attempt down: back in the line with a due time, or a dead letter with its reason."""
+async def _nothing(connection: AsyncConnection) -> bool:
+    return True
+
+
+async def fail(
+    floor: Floor, signal: Signal, error: Exception, *, back_to: Status, first: Work[bool] = _nothing
+) -> Outcome:
+    """Write a failed attempt down: back in the line with a due time, or a dead letter with its reason.
+
+    `first` is done in the same transaction; where it answers False the signal is somebody else's now, and left alone.
+    """
     now = floor.now()
     service, answered = (error.service, error.status) if isinstance(error, UpstreamError) else (None, None)
     operator_delay, reason = OPERATOR_DELAY, describe(error)
@@ -133,12 +157,14 @@ async def fail(floor: Floor, signal: Signal, error: Exception, *, back_to: Statu
     if isinstance(decision, Bury) and not isinstance(error, GiveUp):
         reason = f"gave up after {decision.attempt} attempts: {reason}"
 
-    async def settle(connection: AsyncConnection) -> timedelta | None:
+    async def settle(connection: AsyncConnection) -> tuple[bool, timedelta | None]:
+        if not await first(connection):
+            return False, None
         delay = decision.delay if isinstance(decision, TryAgain) else None
         if isinstance(error, OperatorMustAct) and floor.troubles.of(error.service) is None:
             delay = timedelta()  # it ended while this waited for the record; see _wait_for_operator
         died = {} if delay is not None else {"failed_service": service, "failed_status": answered}
-        await advance(
+        moved = await advance(
             connection,
             signal.seq,
             expected=(Status.RECEIVED, Status.WAITING, Status.RESEARCHING),
@@ -149,11 +175,13 @@ async def fail(floor: Floor, signal: Signal, error: Exception, *, back_to: Statu
             due_at=None if delay is None else now + delay,
             **died,
         )
-        if delay is None:
-            await explain_to_joined(connection, signal, now)
-        return delay
+        if moved and delay is None:
+            await tell_joined(connection, signal.seq, given_up(signal.public_id), now)
+        return moved, delay
 
-    delay = await floor.write(settle)
+    moved, delay = await floor.write(settle)
+    if not moved:
+        return Done()
     dead = {"failed_status": answered, "help": link(floor.help_url, service, answered)} if delay is None else {}
     log.warning(
         "signal.attempt_failed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -14,25 +14,18 @@ from churn_radar import metrics
 from churn_radar.customerio.client import SERVICE
 from churn_radar.errors import RecordUnavailable
 from churn_radar.research.brief import AttributesSource
-from churn_radar.store.briefs import kinds_of_briefs, recent_briefs
-from churn_radar.store.customers import remember_all
-from churn_radar.store.signals import (
-    Move,
-    Signal,
-    advance,
-    advance_all,
-    leaders_under_way,
-    load_signals,
-    standing_at,
-)
+from churn_radar.store.customers import remember_all, rows_now
+from churn_radar.store.signals import Move, Signal, advance, advance_all, load_signals, standing_at
 from churn_radar.store.tables import Status
 from churn_radar.triage.account import Rules
+from churn_radar.triage.customer import CustomerRef
 from churn_radar.triage.decision import Decision, Research, triage
 from churn_radar.triage.priority import priority
 from churn_radar.work.engine import Again, Done, Outcome, Step, Task
-from churn_radar.work.enrich import Enriched, LookUp, enrich
-from churn_radar.work.joining import Joining, RecentBrief
-from churn_radar.work.steps import Floor, fail, not_yet
+from churn_radar.work.enrich import Enriched, Found, LookUp, enrich, fresh
+from churn_radar.work.joinable import joinable
+from churn_radar.work.joining import Joining, JoinRule
+from churn_radar.work.steps import Floor, fail, held, not_due
 from churn_radar.work.triaged import Triaged
 
 log = structlog.get_logger(__name__)
@@ -72,38 +65,60 @@ class TriageStep:
         """Do the step for some signals; returns an outcome for each, in order. Safe to repeat."""
         async with self.floor.record.read() as connection:
             loaded = await load_signals(connection, seqs)
-        received = [signal for signal in loaded if signal.status is Status.RECEIVED]
-        waits = await asyncio.gather(*(not_yet(self.floor, signal, SERVICE) for signal in received))
-        outcomes: dict[int, Outcome] = {
-            signal.seq: wait for signal, wait in zip(received, waits, strict=True) if wait is not None
-        }
-        due = [signal for signal in received if signal.seq not in outcomes]
+        outcomes: dict[int, Outcome] = {}
+        due: list[Signal] = []
+        for signal in loaded:
+            if signal.status is not Status.RECEIVED:
+                continue
+            if wait := not_due(signal, self.floor.now()):
+                outcomes[signal.seq] = wait
+            else:
+                due.append(signal)
         if due:
             outcomes |= await self._triage(due)
         return [outcomes.get(seq, Done()) for seq in seqs]
 
     async def _triage(self, due: Sequence[Signal]) -> dict[int, Outcome]:
-        fresh_since = self.floor.now() - self.fresh_for if self.fresh_for else None
-        refs = [signal.customer for signal in due]
-        found = await enrich(self.floor.record, self.customerio, refs, fresh_since=fresh_since)
-        outcomes: dict[int, Outcome] = {}
+        cached: dict[CustomerRef, Enriched] = {}
+        if self.fresh_for:
+            since = self.floor.now() - self.fresh_for
+            cached = await fresh(self.floor.record, [signal.customer for signal in due], since=since)
+        found: list[tuple[Signal, Found]] = [(s, cached[s.customer]) for s in due if s.customer in cached]
+        # Only those that need a call ask whether one may be made: the one probe of a trouble must be a call.
+        asking = [signal for signal in due if signal.customer not in cached]
+        waits = await asyncio.gather(*(held(self.floor, signal, SERVICE) for signal in asking))
+        outcomes: dict[int, Outcome] = {
+            signal.seq: wait for signal, wait in zip(asking, waits, strict=True) if wait is not None
+        }
+        asking = [signal for signal in asking if signal.seq not in outcomes]
+        if asking:
+            told = await enrich(self.floor.record, self.customerio, [signal.customer for signal in asking])
+            found += zip(asking, told, strict=True)
         cases: list[_Case] = []
-        for signal, each in zip(due, found, strict=True):
-            if isinstance(each, Exception):
-                outcomes[signal.seq] = await self._fail(signal, each)
-                continue
-            if each is None or (each.failure is None and (each.gone or each.source is AttributesSource.LIVE)):
-                self.floor.troubles.clear(SERVICE)
-            if (each is None or each.gone) and signal.attempts == 0 and self.unknown_retry:
-                outcomes[signal.seq] = await self._look_once_more(signal)
-            elif each is None:
-                await self._skip_unknown(signal)
+        # In the order of arrival: the first of a customer leads.
+        for signal, each in sorted(found, key=lambda pair: pair[0].seq):
+            case = await self._decide(signal, each)
+            if isinstance(case, _Case):
+                cases.append(case)
             else:
-                try:
-                    cases.append(_Case(signal, each, triage(each.profile.attributes, self.rules)))
-                except Exception as error:
-                    outcomes[signal.seq] = await self._fail(signal, error)
+                outcomes[signal.seq] = case
         return outcomes | await self._settle_all(cases)
+
+    async def _decide(self, signal: Signal, found: Found) -> _Case | Outcome:
+        """What the rules say of a signal; an outcome where it ends here, or is to be tried again."""
+        if isinstance(found, Exception):
+            return await self._fail(signal, found)
+        if found is None or (found.failure is None and (found.gone or found.source is AttributesSource.LIVE)):
+            self.floor.troubles.clear(SERVICE)
+        if (found is None or found.gone) and signal.attempts == 0 and self.unknown_retry:
+            return await self._look_once_more(signal)
+        if found is None:
+            await self._skip_unknown(signal)
+            return Done()
+        try:
+            return _Case(signal, found, triage(found.profile.attributes, self.rules))
+        except Exception as error:
+            return await self._fail(signal, error)
 
     async def _settle_all(self, cases: Sequence[_Case]) -> dict[int, Outcome]:
         """Write decisions down; one that cannot be written is told from the others, and does not take them with it."""
@@ -131,11 +146,19 @@ class TriageStep:
         """Customers, states and (inside the same transaction) who joins whom; returns how each signal was moved."""
         now = self.floor.now()
         standing = await standing_at(connection, [case.signal.seq for case in cases], Status.RECEIVED)
-        cases = [case for case in cases if case.signal.seq in standing]
-        live = [case.found.profile for case in cases if case.found.known is None]
-        rows = dict(zip([profile.ref for profile in live], await remember_all(connection, live, now), strict=True))
-        customer_seqs = [case.found.known.seq if case.found.known else rows[case.found.profile.ref] for case in cases]
-        joining = await self._joining(connection, cases, customer_seqs, now)
+        # Whether it is forced is read anew: somebody may have replayed it so during the look-up.
+        cases = [
+            replace(case, signal=replace(case.signal, forced=standing[case.signal.seq]))
+            for case in cases
+            if case.signal.seq in standing
+        ]
+        customer_seqs = await self._customers(connection, cases, now)
+        may_join = {
+            customer_seq
+            for case, customer_seq in zip(cases, customer_seqs, strict=True)
+            if isinstance(case.decision, Research) and not case.signal.forced
+        }
+        joining = await joinable(connection, may_join, JoinRule(self.cool_down, self.stronger_anew), now)
         moves = {
             case.signal.seq: self._move(case, customer_seq, joining, now)
             for case, customer_seq in zip(cases, customer_seqs, strict=True)
@@ -143,28 +166,14 @@ class TriageStep:
         await advance_all(connection, list(moves.values()), now)
         return moves
 
-    async def _joining(
-        self, connection: AsyncConnection, cases: Sequence[_Case], customer_seqs: Sequence[int], now: datetime
-    ) -> Joining:
-        """What there is to join for those who may."""
-        may_join = {
-            customer_seq
-            for case, customer_seq in zip(cases, customer_seqs, strict=True)
-            if isinstance(case.decision, Research) and not case.signal.forced
-        }
-        if not may_join or not self.cool_down:
-            return Joining(timedelta())
-        leaders = await leaders_under_way(connection, may_join)
-        recent = await recent_briefs(connection, may_join, since=now - self.cool_down)
-        kinds = await kinds_of_briefs(connection, [seq for seq, _ in recent.values()]) if self.stronger_anew else {}
-        return Joining(
-            self.cool_down,
-            leaders=leaders,
-            briefs={
-                customer: RecentBrief(seq, kinds.get(seq, set()) | {kind}) for customer, (seq, kind) in recent.items()
-            },
-            stronger_anew=self.stronger_anew,
-        )
+    async def _customers(self, connection: AsyncConnection, cases: Sequence[_Case], now: datetime) -> list[int]:
+        """The rows of the cases' customers, in order, with what was read live written down."""
+        live = [case.found.profile for case in cases if case.found.known is None]
+        met = dict(zip([profile.ref for profile in live], await remember_all(connection, live, now), strict=True))
+        # After the live ones: what they show may have merged a customer who was recalled before the look-up.
+        known = [case.found.known for case in cases if case.found.known is not None]
+        recalled = dict(zip([each.seq for each in known], await rows_now(connection, known), strict=True))
+        return [recalled[case.found.known.seq] if case.found.known else met[case.found.profile.ref] for case in cases]
 
     def _move(self, case: _Case, customer_seq: int, joining: Joining, now: datetime) -> Move:
         signal, found, decision = case.signal, case.found, case.decision

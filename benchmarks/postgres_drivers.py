@@ -60,7 +60,7 @@ for _column in _plain.columns:
 
 
 def _insert(rows: int) -> Insert:
-    numbered = [{name: bindparam(f"{name}_{place}") for name in _row()} for place in range(rows)]
+    numbered: list[dict[str, Any]] = [{name: bindparam(f"{name}_{place}") for name in _row()} for place in range(rows)]
     return (
         postgresql.insert(_plain)
         .values(numbered)
@@ -99,7 +99,7 @@ async def _core(engine: AsyncEngine, seqs: list[int]) -> dict[str, Run]:
 
 async def _raw(driver: str, seqs: list[int]) -> dict[str, Run]:
     text = "numeric_dollar" if driver == "asyncpg" else "format"
-    dialect = postgresql.dialect(paramstyle=text)
+    dialect = postgresql.dialect(paramstyle=text)  # type: ignore[no-untyped-call]
     inserting = _INSERT.compile(dialect=dialect)
     statement, order = str(inserting), inserting.positiontup or []
     url = make_url(URL).set(drivername="postgresql").render_as_string(hide_password=False)
@@ -130,7 +130,7 @@ async def _raw(driver: str, seqs: list[int]) -> dict[str, Run]:
         other = await psycopg.AsyncConnection.connect(url, autocommit=True)
 
         async def insert_rows() -> None:
-            await (await other.execute(statement, flat(), prepare=True)).fetchall()  # type: ignore[arg-type]
+            await (await other.execute(statement, flat(), prepare=True)).fetchall()
 
         async def load() -> None:
             cursor = await other.execute("SELECT * FROM signals WHERE seq = ANY(%s) ORDER BY seq", (seqs,))

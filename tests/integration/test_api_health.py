@@ -35,6 +35,7 @@ async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runnin
 @asynccontextmanager
 async def locked(live: Running) -> AsyncIterator[None]:
     """Another program holds the record's write lock."""
+    assert live.service.record.path is not None
     other = sqlite3.connect(live.service.record.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     live.service._checked = 0

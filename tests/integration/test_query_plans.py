@@ -56,7 +56,7 @@ def listen(record: Record, heard: dict[str, Overheard]) -> None:
         told = parameters[0] if parameters and isinstance(parameters[0], tuple) else parameters
         heard.setdefault(re.sub(r"\?(, \?)+", "?, ...", statement), Overheard(statement, told))
 
-    for engine in (record._engine.sync_engine, record._writer._thread.engine):
+    for engine in record.engines:
         event.listen(engine, "before_cursor_execute", hear)
 
 
@@ -210,7 +210,7 @@ async def test_no_query_of_the_service_walks_through_a_table_or_sorts_what_it_ta
             if text.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
         }
         # The door's own statement goes past SQLAlchemy, to the driver.
-        assert plan(connection, Overheard(arrivals._insert_signals(1), (None,) * len(arrivals._COLUMNS))) == []
+        assert plan(connection, Overheard(arrivals._insert_signals(1), (None,) * len(arrivals.COLUMNS))) == []
     for text, (each, steps) in plans.items():
         assert walks(each, steps) == [], text
     # When the next is due, what is due, and what is put off at all, is found among nothing else.

@@ -23,6 +23,8 @@ from churn_radar.work.engine import Again, Done
 from churn_radar.work.spending import Spending
 from tests.support.work import NOON, Workshop, logged, payload, service, until, workshop
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 DEAR, CHEAP, CHEAPER = "cust_1003", "cust_1005", "cust_1013"
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
 

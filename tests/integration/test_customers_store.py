@@ -12,6 +12,8 @@ from churn_radar.store.tables import briefs, customers, signals
 from churn_radar.triage.customer import CustomerRef, Profile
 from tests.support.door import NOW, House, arrival, house, insert_into
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 HOUR = timedelta(hours=1)
 
 

@@ -68,8 +68,13 @@ async def open_entry(
 async def close_entry(
     connection: AsyncConnection, entry: Entry, charges: Sequence[Charge], *, brief_seq: int | None = None
 ) -> None:
-    """Put what an attempt has cost in the place of its open entry: nothing, or one entry for each charge."""
-    await connection.execute(delete(credits).where(credits.c.seq == entry.seq))
+    """Put what an attempt has cost in the place of its open entry: nothing, or one entry for each charge.
+
+    Does nothing when that was done before.
+    """
+    opened = await connection.execute(delete(credits).where(credits.c.seq == entry.seq))
+    if not opened.rowcount:
+        return
     for charge in charges:
         of_brief = charge.purpose is CreditsFor.BRIEF
         await connection.execute(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, bindparam, delete, insert, or_, select, union, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, insert, or_, select, union, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from churn_radar.store.dialect import Held, hold, is_shared, is_storable
 from churn_radar.store.tables import briefs, customers, signals
 from churn_radar.triage.customer import CustomerRef, Profile
 
@@ -79,17 +80,21 @@ class _Acquaintances:
         return same
 
 
-async def _acquaintances(connection: AsyncConnection, refs: Sequence[CustomerRef]) -> _Acquaintances:
+def _sharing_names(refs: Sequence[CustomerRef]) -> list[ColumnElement[bool]]:
+    """The conditions under which a row shares an identifier with one of the references."""
     asked = (
         (customers.c.cio_id, {ref.cio_id for ref in refs if ref.cio_id}),
         (customers.c.customer_id, {ref.id for ref in refs if ref.id}),
         (customers.c.email, {ref.email.lower() for ref in refs if ref.email}),
     )
+    return [column.in_(values) for column, values in asked if values]
+
+
+async def _acquaintances(connection: AsyncConnection, refs: Sequence[CustomerRef]) -> _Acquaintances:
     rows: dict[int, KnownCustomer] = {}
-    for column, values in asked:
-        if values:
-            found = await connection.execute(select(customers).where(column.in_(values)))
-            rows |= {row["seq"]: _known(row) for row in found.mappings()}
+    for condition in _sharing_names(refs):
+        found = await connection.execute(select(customers).where(condition))
+        rows |= {row["seq"]: _known(row) for row in found.mappings()}
     return _Acquaintances(sorted(rows.values(), key=lambda row: row.seen_at, reverse=True))
 
 
@@ -102,6 +107,53 @@ async def recall_all(connection: AsyncConnection, refs: Sequence[CustomerRef]) -
 async def recall(connection: AsyncConnection, ref: CustomerRef) -> KnownCustomer | None:
     """The customer that a reference names, as last seen."""
     return (await recall_all(connection, [ref]))[0]
+
+
+async def hold_customers(connection: AsyncConnection, refs: Sequence[CustomerRef], seqs: Collection[int] = ()) -> None:
+    """Decide alone, until this transaction ends, who these customers are and which of their signals share a brief.
+
+    Those who are not in the record yet are held by their names, the others by their rows too: two references without
+    a name in common may mean one row. Always in that order, and before any signal, so that nobody waits in a circle.
+    """
+    if not is_shared(connection.dialect):
+        return
+    await hold(connection, Held.NAMES, {f"{kind} {name}" for ref in refs for kind, name in _names(ref)})
+    conditions = _sharing_names(refs)
+    if seqs:
+        conditions.append(customers.c.seq.in_(seqs))
+    if conditions:
+        await connection.execute(
+            select(customers.c.seq).where(or_(*conditions)).order_by(customers.c.seq).with_for_update(key_share=True)
+        )
+
+
+async def hold_customer_of(connection: AsyncConnection, signal_seq: int) -> int | None:
+    """As `hold_customers`, for the customer of a signal; returns their row, None when they were not looked up yet.
+
+    It may be another row than the caller has seen: two become one when a look-up shows that they are.
+    """
+    while True:
+        of_signal = select(signals.c.customer_seq).where(signals.c.seq == signal_seq)
+        seq: int | None = (await connection.execute(of_signal)).scalar()
+        if seq is None or not is_shared(connection.dialect):
+            return seq
+        held = select(customers.c.seq).where(customers.c.seq == seq).with_for_update(key_share=True)
+        if (await connection.execute(held)).first() is not None:
+            return seq
+
+
+async def rows_of(connection: AsyncConnection, known: Sequence[KnownCustomer]) -> list[int]:
+    """The row numbers of customers as they are now: a row that was seen a moment ago may have gone into another."""
+    asked = {customer.seq for customer in known}
+    there = set((await connection.execute(select(customers.c.seq).where(customers.c.seq.in_(asked)))).scalars())
+    rows = []
+    for customer in known:
+        seq = customer.seq
+        if seq not in there:
+            now_called = await recall(connection, customer.profile.ref)
+            seq = now_called.seq if now_called else await remember(connection, customer.profile, customer.seen_at)
+        rows.append(seq)
+    return rows
 
 
 async def remember_all(connection: AsyncConnection, profiles: Sequence[Profile], now: datetime) -> list[int]:
@@ -197,6 +249,8 @@ async def customers_named(connection: AsyncConnection, name: str) -> tuple[int, 
 
     Also by the id that an event named them by: a customer who was merged goes by another one since.
     """
+    if not is_storable(name):
+        return ()
     known_as = select(customers.c.seq).where(
         or_(
             customers.c.customer_id == name,

@@ -36,9 +36,10 @@ _SERVER_SETTINGS = {
 }
 # What waiting may mend: connection, serialization, resources, locks, shutdown, disk, and a server that only reads.
 _PASSING = ("08", "25006", "40", "53", "55", "57", "58")
-# Nothing is half done after these, and the same again may well go through: a conflict, a deadlock, and a row that
-# somebody else has inserted meanwhile, which the second attempt finds.
-_AGAIN = ("40001", "40P01", "23505", "55P03")
+# Nothing is half done after these, and the same again may well go through: a conflict, a deadlock, a lock that took
+# too long to get; once again after a row that somebody else has inserted meanwhile, for the second attempt finds it.
+_AGAIN = ("40001", "40P01", "55P03")
+_ONCE_AGAIN = "23505"
 
 
 def is_postgres(database_url: str) -> bool:
@@ -129,9 +130,10 @@ def is_gone(error: BaseException) -> bool:
     return isinstance(error, OSError | driver().InterfaceError)
 
 
-def is_worth_repeating(error: BaseException) -> bool:
-    """Whether the same work, done again from its beginning, may go through at once."""
-    return sqlstate(error) in _AGAIN or is_gone(error)
+def is_worth_repeating(error: BaseException, repeated: int = 0) -> bool:
+    """Whether the same work, done again from its beginning, may go through at once; `repeated` so often already."""
+    code = sqlstate(error)
+    return code in _AGAIN or is_gone(error) or (code == _ONCE_AGAIN and not repeated)
 
 
 def is_passing(error: BaseException) -> bool:

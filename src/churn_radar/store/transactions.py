@@ -108,7 +108,7 @@ class Transactions:
                 try:
                     return await attempt()
                 except Exception as error:
-                    if isinstance(error, RecordUnavailable) or not is_worth_repeating(error):
+                    if isinstance(error, RecordUnavailable) or not is_worth_repeating(error, number):
                         raise
                     log.debug("record.repeats", cause=cause(error), attempt=number + 1)
                 await asyncio.sleep(FIRST_PAUSE_SECONDS * 2**number * random.uniform(0.5, 1.5))

@@ -109,7 +109,7 @@ async def replay(
 
     The signal is read again first: somebody else may have replayed it since the caller looked.
     """
-    signal = await load_signal(connection, signal.seq) or signal
+    signal = await load_signal(connection, signal.seq, to_change=True) or signal
     match signal.status:
         case Status.RECEIVED:
             await _due_now(connection, signal, now, forced=force or signal.forced)

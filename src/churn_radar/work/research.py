@@ -18,9 +18,9 @@ from churn_radar.research.prompt import build_follow_up, build_prompt
 from churn_radar.research.reuse import Opening, thread_is_lost
 from churn_radar.store.briefs import briefs_of_signal, insert_brief
 from churn_radar.store.credits import Entry, close_entry, open_entry
-from churn_radar.store.customers import load_customer
+from churn_radar.store.customers import hold_customer_of, load_customer
 from churn_radar.store.deliveries import plan_deliveries
-from churn_radar.store.openings import find_opening, give_thread_up
+from churn_radar.store.openings import find_opening, give_thread_up, hold_openings
 from churn_radar.store.signals import Signal, advance, attach_brief, joined_signals, load_signal
 from churn_radar.store.tables import Status
 from churn_radar.triage.account import Account
@@ -109,10 +109,12 @@ class ResearchStep:
     async def _claim(self, connection: AsyncConnection, seq: int) -> Claim | None:
         """Claim a waiting signal; None when it is not waiting any more (someone else has it, or it is done)."""
         now = self.floor.now()
+        # Whoever joins this signal does so before, and is named in the prompt, or finds it under way.
+        customer_seq = await hold_customer_of(connection, seq)
         signal = await load_signal(connection, seq)
-        if signal is None or signal.status is not Status.WAITING or signal.customer_seq is None:
+        if signal is None or signal.status is not Status.WAITING or customer_seq is None:
             return None
-        customer = await load_customer(connection, signal.customer_seq)
+        customer = await load_customer(connection, customer_seq)
         if customer is None:
             return None
         claimed = await advance(
@@ -135,6 +137,7 @@ class ResearchStep:
         # Whoever has a signal researched anew wants news, not a second helping.
         if not self.reuse or case.signal.kind is None or await briefs_of_signal(connection, case.signal.seq):
             return None
+        await hold_openings(connection, persona=case.persona, kind=case.signal.kind, plan=case.account.plan)
         return await find_opening(
             connection,
             persona=case.persona,
@@ -213,11 +216,18 @@ class ResearchStep:
         self, connection: AsyncConnection, claim: Claim, written: Written
     ) -> tuple[list[int], tuple[Month, Spent] | None]:
         """Brief, states, what it cost and owed deliveries in one transaction: after a crash all is there, or none."""
-        now, signal = self.floor.now(), claim.case.signal
+        now, signal, answer = self.floor.now(), claim.case.signal, written.answer
+        customer_seq = await hold_customer_of(connection, signal.seq)
+        standing = await load_signal(connection, signal.seq, to_change=True)
+        if standing is None or standing.status is not Status.RESEARCHING:
+            # Taken for dead, and somebody else has done it meanwhile: one brief is enough.
+            late = charges(brief=None, lost=answer.credits_used + answer.credits_lost, unanswered=answer.unanswered)
+            await close_entry(connection, claim.entry, late)
+            return [], await self.spending.sums(connection)
         earlier = await briefs_of_signal(connection, signal.seq)
-        brief_seq = await insert_brief(
-            connection, brief_values(claim.case, written, currency=self.currency, earlier=earlier, now=now)
-        )
+        values = brief_values(claim.case, written, currency=self.currency, earlier=earlier, now=now)
+        # Not that of the claim: their row may have gone into another one while Mave was thinking.
+        brief_seq = await insert_brief(connection, values | {"customer_seq": customer_seq})
         await advance(
             connection,
             signal.seq,
@@ -227,11 +237,7 @@ class ResearchStep:
             brief_seq=brief_seq,
         )
         await attach_brief(connection, signal.seq, brief_seq)
-        spent = charges(
-            brief=written.answer.credits_used,
-            lost=written.answer.credits_lost,
-            unanswered=written.answer.unanswered,
-        )
+        spent = charges(brief=answer.credits_used, lost=answer.credits_lost, unanswered=answer.unanswered)
         entry = claim.entry if written.opening else replace(claim.entry, reused_brief_id=None)
         await close_entry(connection, entry, spent, brief_seq=brief_seq)
         owed = await plan_deliveries(connection, brief_seq, self.sinks, now)

@@ -15,7 +15,7 @@ from churn_radar.customerio.client import SERVICE
 from churn_radar.errors import RecordUnavailable
 from churn_radar.research.brief import AttributesSource
 from churn_radar.store.briefs import kinds_of_briefs, recent_briefs
-from churn_radar.store.customers import remember_all
+from churn_radar.store.customers import hold_customers, remember_all, rows_of
 from churn_radar.store.signals import (
     Move,
     Signal,
@@ -130,11 +130,16 @@ class TriageStep:
     async def _settle(self, connection: AsyncConnection, cases: Sequence[_Case]) -> dict[int, Move]:
         """Customers, states and (inside the same transaction) who joins whom; returns how each signal was moved."""
         now = self.floor.now()
+        known = {case.found.known.seq: case.found.known for case in cases if case.found.known}
+        await hold_customers(connection, [case.found.profile.ref for case in cases], list(known))
         standing = await standing_at(connection, [case.signal.seq for case in cases], Status.RECEIVED)
         cases = [case for case in cases if case.signal.seq in standing]
         live = [case.found.profile for case in cases if case.found.known is None]
         rows = dict(zip([profile.ref for profile in live], await remember_all(connection, live, now), strict=True))
-        customer_seqs = [case.found.known.seq if case.found.known else rows[case.found.profile.ref] for case in cases]
+        seqs = dict(zip(known, await rows_of(connection, list(known.values())), strict=True)) if known else {}
+        customer_seqs = [
+            seqs[case.found.known.seq] if case.found.known else rows[case.found.profile.ref] for case in cases
+        ]
         joining = await self._joining(connection, cases, customer_seqs, now)
         moves = {
             case.signal.seq: self._move(case, customer_seq, joining, now)

@@ -158,8 +158,8 @@ async def live_through_a_quarantine(live: work.Running) -> None:
 def listening_init(init: Any, heard: dict[str, Overheard]) -> Any:
     """The record's own beginning, overheard from the first statement on."""
 
-    def begin(self: Record, *parts: Any) -> None:
-        init(self, *parts)
+    def begin(self: Record, *parts: Any, **named: Any) -> None:
+        init(self, *parts, **named)
         listen(self, heard)
 
     return begin

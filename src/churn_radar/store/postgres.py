@@ -35,7 +35,8 @@ _SERVER_SETTINGS = {
     "idle_in_transaction_session_timeout": "60s",
 }
 # What waiting may mend: connection, serialization, resources, locks, shutdown, disk, and a server that only reads.
-_PASSING = ("08", "25006", "40", "53", "55", "57", "58")
+READ_ONLY = "25006"
+_PASSING = ("08", READ_ONLY, "40", "53", "55", "57", "58")
 # Nothing is half done after these, and the same again may well go through: a conflict, a deadlock, a lock that took
 # too long to get; once again after a row that somebody else has inserted meanwhile, for the second attempt finds it.
 _AGAIN = ("40001", "40P01", "55P03")
@@ -121,13 +122,21 @@ def sqlstate(error: BaseException) -> str:
     return ""
 
 
+def _original(error: BaseException) -> BaseException:
+    """The driver's own exception, below what SQLAlchemy makes of it."""
+    translated = getattr(error, "orig", None)
+    return error if translated is None else translated.__cause__ or translated
+
+
 def is_gone(error: BaseException) -> bool:
     """Whether the connection was lost, so that nobody has heard how it ended."""
-    if sqlstate(error).startswith(("08", "57P")):
+    if sqlstate(error).startswith(("08", "57P")) or (isinstance(error, DBAPIError) and error.connection_invalidated):
         return True
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated
-    return isinstance(error, OSError | driver().InterfaceError)
+    original, known = _original(error), driver()
+    if isinstance(original, ValueError):
+        return False  # the driver's word for a value that it cannot send
+    # The internal one is what it says of a connection that ends while it is being made.
+    return isinstance(original, OSError | known.InterfaceError | known.InternalClientError)
 
 
 def is_worth_repeating(error: BaseException, repeated: int = 0) -> bool:
@@ -143,8 +152,7 @@ def is_passing(error: BaseException) -> bool:
 
 def cause(error: BaseException) -> str:
     """What went wrong, in words that quote no value, no user and no password."""
-    original = getattr(error, "orig", None) or error
-    original = original.__cause__ if isinstance(original, Exception) and original.__cause__ else original
+    original = _original(error)
     if isinstance(original, OSError) and original.errno:
         return os.strerror(original.errno).lower()
     if isinstance(original, OSError) and not isinstance(original, TimeoutError):

@@ -16,12 +16,13 @@ from typing import Any
 
 import structlog
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from churn_radar.errors import RecordUnavailable
 from churn_radar.store.arrivals import Accepted, Arrival, Verdict
 from churn_radar.store.arrivals_postgres import insert_arrivals
-from churn_radar.store.postgres import cause, is_gone, is_worth_repeating, sqlstate, unavailable
+from churn_radar.store.postgres import READ_ONLY, cause, is_gone, is_worth_repeating, sqlstate, unavailable
 from churn_radar.store.thread import T, Work
 
 log = structlog.get_logger(__name__)
@@ -37,7 +38,7 @@ ASK_EVERY_SECONDS = 0.2
 _NUMBER = text("SELECT pg_current_xact_id_if_assigned()::text")
 _STATUS = text("SELECT pg_xact_status(CAST(:number AS xid8))").bindparams(number="")
 # Makes the commit write to the log and wait for the disk, and changes nothing.
-_TOUCH = text("SELECT pg_logical_emit_message(true, 'churn_radar', '')")
+_TOUCH = text("SELECT current_setting('transaction_read_only'), pg_logical_emit_message(true, 'churn_radar', '')")
 
 
 class Transactions:
@@ -93,7 +94,8 @@ class Transactions:
         """Prove that the database can commit now; raises RecordUnavailable when it cannot."""
 
         async def touch(connection: AsyncConnection) -> None:
-            await connection.execute(_TOUCH)
+            if (await connection.execute(_TOUCH)).scalar_one() == "on":
+                raise RecordUnavailable("the record cannot commit: the database only reads")
 
         await self.write(touch)
 
@@ -158,4 +160,10 @@ async def _status(connection: AsyncConnection, number: str) -> str | None:
 
 async def _in_transaction(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
     async with engine.begin() as connection:
-        return await work(connection)
+        try:
+            return await work(connection)
+        except DBAPIError as error:
+            if sqlstate(error) == READ_ONLY:
+                # This server is a standby now: the next connection may find the one that took over.
+                await connection.invalidate()
+            raise

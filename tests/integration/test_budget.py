@@ -23,8 +23,6 @@ from churn_radar.work.engine import Again, Done
 from churn_radar.work.spending import Spending
 from tests.support.work import NOON, Workshop, logged, payload, service, until, workshop
 
-pytestmark = pytest.mark.usefixtures("everywhere")
-
 DEAR, CHEAP, CHEAPER = "cust_1003", "cust_1005", "cust_1013"
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -372,9 +370,7 @@ async def test_a_budget_that_runs_low_is_warned_of_once_and_once_more_when_it_is
     assert (told[0]["limit"], told[0]["month"]) == (1000, "November 2026")
 
 
-async def test_the_sum_of_a_month_is_read_from_the_index_alone(tmp_path: Path, everywhere: str) -> None:
-    if everywhere == "postgres":
-        pytest.skip("its plans are looked at in test_query_plans_postgres.py")
+async def test_the_sum_of_a_month_is_read_from_the_index_alone(tmp_path: Path) -> None:
     async with workshop(tmp_path) as shop, shop.record.read() as connection:
         plan = await connection.exec_driver_sql(
             "EXPLAIN QUERY PLAN SELECT sum(CASE WHEN purpose = 'under_way' THEN 0 ELSE amount END) FROM credits"

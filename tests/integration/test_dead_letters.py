@@ -15,8 +15,6 @@ from churn_radar.store.tables import Status
 from churn_radar.work.engine import Again
 from tests.support.work import Workshop, logged, payload, service, workshop
 
-pytestmark = pytest.mark.usefixtures("everywhere")
-
 JANE = "cust_1001"
 
 

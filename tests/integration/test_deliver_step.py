@@ -17,8 +17,6 @@ from churn_radar.work.deliver import AT_ONCE, BUSY_DELAY, DeliverStep
 from churn_radar.work.engine import Again, Done
 from tests.support.work import ListSink, Workshop, payload, until, workshop
 
-pytestmark = pytest.mark.usefixtures("everywhere")
-
 
 @pytest.fixture
 async def shop(tmp_path: Path) -> AsyncIterator[Workshop]:

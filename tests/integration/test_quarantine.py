@@ -24,8 +24,6 @@ from churn_radar.work import quarantine as room
 from churn_radar.work.quarantine import DROPPED, Quarantine
 from tests.support.work import SECRET, Running, Workshop, logged, payload, service, until, workshop
 
-pytestmark = pytest.mark.usefixtures("everywhere")
-
 NAME = "record-quarantine-20261124.jsonl"
 
 

@@ -17,8 +17,6 @@ from churn_radar.work.replay import AT_ONCE, replay_all
 from churn_radar.work.selection import MOST_LOOKED_AT, PAGE, Selection, select_page
 from tests.support.work import NOON, Running, Workshop, payload, service, workshop
 
-pytestmark = pytest.mark.usefixtures("everywhere")
-
 
 @pytest.fixture
 async def idle(tmp_path: Path) -> AsyncIterator[Running]:

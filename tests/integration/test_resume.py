@@ -20,8 +20,6 @@ from churn_radar.work.resume import resume
 from churn_radar.work.troubles import PROBE_DELAYS, WAITS
 from tests.support.work import Running, Workshop, logged, payload, service, until, workshop
 
-pytestmark = pytest.mark.usefixtures("everywhere")
-
 CUSTOMERS = ("cust_1001", "cust_1002", "cust_1003")
 
 

@@ -143,9 +143,10 @@ async def deliveries_of(connection: AsyncConnection, brief_seq: int) -> list[Del
 
 async def revive_deliveries(connection: AsyncConnection, brief_seq: int, now: datetime) -> list[int]:
     """Owe a brief again to the sinks that had given up on it; returns the rows' numbers."""
+    dead = [each.seq for each in await deliveries_of(connection, brief_seq) if each.status is DeliveryStatus.DEAD]
     revived = await connection.execute(
         update(deliveries)
-        .where(deliveries.c.brief_seq == brief_seq, deliveries.c.status == DeliveryStatus.DEAD)
+        .where(deliveries.c.seq.in_(dead), deliveries.c.status == DeliveryStatus.DEAD)
         .values(status=DeliveryStatus.PENDING, attempts=0, due_at=None, reason=None, updated_at=now)
         .returning(deliveries.c.seq)
     )

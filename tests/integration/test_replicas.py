@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,11 @@ from churn_radar.store.record import Record, open_record
 from churn_radar.store.signals import CustomerNames, advance, any_signal, find_signal, load_signal
 from churn_radar.store.tables import Status, signals
 from churn_radar.triage.customer import CustomerRef, Profile
+from churn_radar.work.due import signals_put_off
+from churn_radar.work.engine import Step
 from churn_radar.work.replay import replay
 from churn_radar.work.research import Claim
+from churn_radar.work.troubles import Troubles
 from tests.support.cutting import way_to
 from tests.support.door import NOW, arrival, as_body
 from tests.support.postgres import Scratch
@@ -321,7 +325,7 @@ async def test_what_is_just_being_put_off_is_found_by_the_sweep_that_follows(pos
         await putting.wait()
         sweeping = asyncio.ensure_future(
             other.write(
-                lambda c: let_go(c, Status.RECEIVED, reason_prefix="waits for", after=0, limit=10, now=NOW),
+                lambda c: let_go(c, Status.RECEIVED, reason_prefix="waits for", after=None, limit=10, now=NOW),
             )
         )
         await asyncio.sleep(0.1)
@@ -330,6 +334,19 @@ async def test_what_is_just_being_put_off_is_found_by_the_sweep_that_follows(pos
         await put
         assert not early
         assert await sweeping == ([(accepted.seq, 0)], None)
+
+
+async def test_what_is_due_is_let_go_by_one_replica(postgres: Scratch) -> None:
+    async with replicas(postgres.url, 3) as three:
+        await asyncio.gather(*(three[0].accept(arrival(f"k{number}")) for number in range(90)))
+        await three[0].write(lambda c: c.execute(update(signals).values(due_at=NOW)))
+        let = signals_put_off(Status.RECEIVED, Step.TRIAGE, "customerio", Troubles()).let_go
+        pages = await asyncio.gather(
+            *(record.write(partial(let, now=NOW, limit=20)) for record in three for _ in range(3))
+        )
+        pages.append(await three[0].write(partial(let, now=NOW, limit=90)))
+    gone = [task.seq for page in pages for task in page]
+    assert len(gone) == len(set(gone)) == 90
 
 
 async def test_two_replicas_that_read_a_body_again_at_once_make_one_signal_of_it(

@@ -120,6 +120,7 @@ async def let_go_due(connection: AsyncConnection, *, now: datetime, limit: int) 
         )
         .order_by(deliveries.c.due_at)
         .limit(limit)
+        .with_for_update(skip_locked=True)
     )
     rows = await connection.execute(
         update(deliveries).where(deliveries.c.seq.in_(due)).values(due_at=None).returning(deliveries.c.seq)

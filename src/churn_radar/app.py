@@ -134,6 +134,7 @@ async def running_service(
                 on_accepted=on_accepted,
                 commit_timeout_seconds=settings.commit_timeout_seconds,
                 max_waiting=settings.max_waiting_requests,
+                connections=settings.database_connections,
             )
         )
         door = Door(

@@ -15,6 +15,8 @@ from churn_radar.store.tables import Instant, Json, Status, signals
 from churn_radar.triage.customer import CustomerRef
 from tests.support.door import NOW, House, arrival, house, insert_into
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 DIALECT = sqlite.dialect()
 
 

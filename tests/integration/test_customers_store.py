@@ -25,6 +25,8 @@ from churn_radar.store.tables import briefs, customers, signals
 from churn_radar.triage.customer import CustomerRef, Profile
 from tests.support.door import NOW, House, arrival, house, insert_into
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 HOUR = timedelta(hours=1)
 
 
@@ -273,7 +275,7 @@ async def test_an_address_that_thousands_share_costs_no_more_than_one_that_three
     async with house(tmp_path) as home:
         await home.record.write(lambda c: c.execute(insert(customers), [{**row, "seen_at": NOW} for row in rows]))
         monkeypatch.setattr(store, "_known", counting)
-        event.listen(home.record._writer._thread.engine, "before_cursor_execute", hear)
+        event.listen(home.record.engines[1], "before_cursor_execute", hear)
         told = [CustomerRef(f"n{n}", f"y{n}", mail) for n in range(50)]
 
         seqs = await meet_all(home, told, 1)

@@ -38,7 +38,7 @@ class Unit:
 
 
 def fail(waiting: Sequence[Row | Unit], error: Exception, kind: type[RecordUnavailable] = RecordUnavailable) -> None:
-    """Tell everybody who waits that nothing was committed, and why; by a `kind` of error, unless it is the database's."""
+    """Tell everybody who waits that nothing was committed, and why; by this `kind`, unless it is the database's."""
     cause = _cause(error)
     if isinstance(error, RecordUnavailable | OperationalError):
         kind = RecordUnavailable

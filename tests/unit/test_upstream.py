@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from churn_radar.errors import GiveUp, OperatorMustAct, RetryLater, SettingsError, UpstreamError
-from churn_radar.upstream import Answer, RateSeen, Request, Unanswered, Upstream, WindowPace, create_http, per_second
+from churn_radar.upstream import (
+    Answer,
+    RateSeen,
+    Request,
+    Turn,
+    Unanswered,
+    Upstream,
+    WindowPace,
+    create_http,
+    per_second,
+)
 from churn_radar.upstream.decode import decode_json
 from churn_radar.upstream.rate import Throttle, read_rate
 from churn_radar.upstream.refusal import error_text, read_retry_after
@@ -46,12 +56,27 @@ class CountingPace:
         self.seconds = seconds
         self.kept_to = calls
         self.turns = 0
+        self.taken: int | None = None
+        self.stayed_away: list[float] = []
+        self.over = 0
 
-    async def wait(self) -> None:
+    async def wait(self) -> Turn:
         self.turns += 1
+        return _CountedTurn(self)
+
+    def stay_away(self, seconds: float) -> None:
+        self.stayed_away.append(seconds)
 
     def keep_to(self, calls: int) -> None:
         self.kept_to = calls
+
+
+class _CountedTurn:
+    def __init__(self, pace: CountingPace) -> None:
+        self._pace = pace
+
+    def over(self) -> None:
+        self._pace.over += 1
 
 
 Reply = httpx.Response | Exception

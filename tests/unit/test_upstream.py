@@ -303,7 +303,7 @@ async def test_a_cancelled_call_stays_cancelled() -> None:
     async def for_ever() -> None:
         await asyncio.Event().wait()
 
-    bench.pace.wait = for_ever  # type: ignore[method-assign]
+    bench.pace.wait = for_ever  # type: ignore[method-assign, assignment]
     task = asyncio.create_task(bench.call())
     await asyncio.sleep(0)
     task.cancel()

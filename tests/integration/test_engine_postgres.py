@@ -8,14 +8,22 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from importlib import resources
 from typing import Any
 
 import asyncpg
 import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from churn_radar.store.jobs import NAMES, engine_schema_state, install_engine, tidy
 from churn_radar.store.postgres_driver import PatientDriver
 from churn_radar.store.schema import SchemaState
+from churn_radar.store.shared_tables import shared_metadata
 from churn_radar.work.engine import Again, Done, Outcome, Step, Task
 from churn_radar.work.engine_postgres import PostgresEngine
 from tests.support.jobs_database import connected, cut_all_connections, empty_tables, fresh_database, make_tables
@@ -404,3 +412,24 @@ async def test_the_jobs_of_a_killed_worker_are_handed_over(database: str, driver
 
         assert sorted(await seen(done, 3, seconds=8)) == [0, 1, 2]
     assert sorted(mended) == [0, 1, 2]
+
+
+def test_the_migrations_make_the_shared_tables() -> None:
+    def compare(connection: Connection) -> list[Any]:
+        config = Config()
+        config.set_main_option("script_location", str(resources.files("churn_radar.store") / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return [change for change in compare_metadata(context, shared_metadata) if "upstream" in str(change)]
+
+    async def migrated(url: str) -> list[Any]:
+        engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
+        try:
+            async with engine.begin() as connection:
+                return await connection.run_sync(compare)
+        finally:
+            await engine.dispose()
+
+    with fresh_database() as url:
+        assert asyncio.run(migrated(url)) == []

@@ -171,6 +171,11 @@ async def engine_schema_state(connection: asyncpg.Connection[Any]) -> SchemaStat
     return SchemaState.OLDER if (await queries.plan_upgrade()).statements else SchemaState.CURRENT
 
 
+async def engine_is_due(connection: asyncpg.Connection[Any]) -> bool:
+    """Whether `install_engine` would change anything."""
+    return await engine_schema_state(connection) is not SchemaState.CURRENT
+
+
 async def install_engine(connection: asyncpg.Connection[Any]) -> None:
     """Create PgQueuer's tables or bring them up to date. Doing it twice does nothing.
 

@@ -31,7 +31,7 @@ upstream_limits = Table(
     shared_metadata,
     Column("service", Text, primary_key=True),
     Column("held_until", _Moment, comment="until then nobody calls"),
-    Column("kept_to", Integer, comment="calls a window, where that is less than the setting"),
+    Column("kept_to", Integer, comment="calls a window, where that is below the setting"),
     Column("kept_by", Uuid, comment="the replica that found it out"),
     Column("kept_until", _Moment, comment="forgotten then, unless that replica says it again"),
     comment="one row an upstream service; locked while a permit is given",
@@ -60,7 +60,7 @@ upstream_troubles = Table(
     Column("since", _Moment, nullable=False),
     Column("next_probe_at", _Moment, nullable=False),
     Column("probes", Integer, nullable=False, server_default="0"),
-    Column("prober", Uuid, comment="the replica whose call is to find out whether it is mended"),
+    Column("prober", Uuid, comment="the replica whose call finds out whether it is mended"),
     Column("asked_at", _Moment, comment="when somebody last replayed by hand"),
     comment="a row while an upstream refuses to work until a person acts",
 )

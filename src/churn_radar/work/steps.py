@@ -67,7 +67,7 @@ async def not_yet(floor: Floor, signal: Signal, service: str) -> Again | None:
     now = floor.now()
     if signal.due_at is not None and signal.due_at > now:
         return Again(signal.due_at - now)
-    hold = floor.troubles.hold(service, now)
+    hold = await floor.troubles.turn(service, now)
     if hold is None:
         return None
     return Again(hold) if await _wait_for_operator(floor, signal, service, now + hold) else None

@@ -60,9 +60,8 @@ async def add_signal(
 async def jobs(driver: PatientDriver) -> list[tuple[str, list[int], int, int]]:
     """Step, rows, priority and delay in whole seconds of each job, the dearest first."""
     rows: list[dict[str, Any]] = await driver.fetch(
-        "SELECT entrypoint, payload, priority, round(EXTRACT(epoch FROM execute_after - updated))::int AS delay FROM "
-        + NAMES.queue_table
-        + " ORDER BY priority DESC, id"
+        "SELECT entrypoint, payload, priority, round(EXTRACT(epoch FROM execute_after - updated))::int AS delay"  # noqa: S608
+        f" FROM {NAMES.queue_table} ORDER BY priority DESC, id"
     )
     return [(row["entrypoint"], unpack(row["payload"]), row["priority"], row["delay"]) for row in rows]
 

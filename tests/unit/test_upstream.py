@@ -724,3 +724,36 @@ async def test_no_log_line_holds_an_url(caplog: pytest.LogCaptureFixture) -> Non
     async with httpx.AsyncClient(transport=httpx.MockTransport(seen)) as mocked, http:
         await mocked.get("https://api.example.com/customers/jo%40example.com/attributes")
     assert "example.com" not in caplog.text
+
+
+# -- a limit that is shared with others
+
+
+async def test_each_turn_is_given_back_when_its_call_is_over() -> None:
+    bench = Bench(refused(500), GOOD)
+    await bench.call()
+    assert (bench.pace.turns, bench.pace.over) == (2, 2)
+
+
+async def test_whoever_shares_the_limit_hears_of_a_hold() -> None:
+    bench = Bench(refused(429, retry_after="7"), GOOD)
+    await bench.call()
+    assert bench.pace.stayed_away == [7.0]
+
+
+async def test_an_answer_that_holds_nothing_back_is_not_told_of() -> None:
+    bench = Bench(refused(500), GOOD)
+    await bench.call()
+    assert bench.pace.stayed_away == []
+
+
+async def test_what_a_429_teaches_counts_the_calls_of_all() -> None:
+    bench = Bench(refused(429), GOOD)
+    bench.pace.taken = 41
+    await bench.call()
+    assert bench.pace.kept_to == 150, "never below a quarter of the setting at once"
+    bench.pace.taken = 501
+    bench.replies, bench.requests = [refused(429), GOOD], []
+    bench.time.seconds += 10_000
+    await bench.call()
+    assert bench.pace.kept_to == 500

@@ -433,3 +433,11 @@ def test_the_migrations_make_the_shared_tables() -> None:
 
     with fresh_database() as url:
         assert asyncio.run(migrated(url)) == []
+
+
+async def test_a_process_that_only_adds_work_packs_it_as_the_workers_do(driver: PatientDriver) -> None:
+    engine = PostgresEngine(driver)
+    engine.pack(Step.TRIAGE, most=50)
+    await engine.enqueue([Task(Step.TRIAGE, seq) for seq in range(120)])
+
+    assert await jobs(driver) == 3

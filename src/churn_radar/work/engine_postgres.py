@@ -96,6 +96,10 @@ class PostgresEngine:
                     raise
                 raise RetryRequested(reason="cut off by a stop") from None
 
+    def pack(self, step: Step, *, most: int) -> None:
+        """Let one job of a step stand for up to `most` rows, in a process that adds work and leaves it to others."""
+        self._most[step] = most
+
     async def _run(self, step: Step, job: Job, handler: BatchHandler) -> None:
         named = unpack(job.payload)
         seqs = [seq for seq in named if (step, seq) not in self._in_flight]

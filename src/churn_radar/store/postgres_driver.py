@@ -16,7 +16,6 @@ import asyncpg
 import structlog
 from pgqueuer.core.tm import TaskManager
 from pgqueuer.ports.driver import Driver, NotifyCallback
-from sqlalchemy import make_url
 
 from churn_radar.errors import RecordUnavailable
 
@@ -49,20 +48,16 @@ PASSING = (
 T = TypeVar("T")
 
 
-def dsn_of(database_url: str) -> str:
-    """The URL as asyncpg takes it: `postgresql://`, without a driver's name. Holds the password: never log it."""
-    return make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
 class PatientDriver(Driver):
     """PgQueuer's port to the database, and ours. One for a process; a context that opens and closes it.
 
     `fetch` and `execute` wait until Postgres answers. They may run a statement twice, when a connection broke before
     its answer came: use them for what can be repeated. Once closing, they raise RecordUnavailable instead of waiting.
+    The URL goes to asyncpg as it is, so whatever libpq's tools take works here too.
     """
 
     def __init__(self, database_url: str, *, size: int = POOL_SIZE) -> None:
-        self._dsn = dsn_of(database_url)
+        self._dsn = database_url
         self._size = size
         self._pool: asyncpg.Pool | None = None
         self._closing = asyncio.Event()

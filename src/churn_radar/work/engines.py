@@ -9,20 +9,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from churn_radar.customerio.client import SERVICE as CUSTOMERIO
 from churn_radar.research.mave import SERVICE as MAVERA
 from churn_radar.settings import Settings
-from churn_radar.store.postgres_driver import PatientDriver
 from churn_radar.upstream.pace import Pace, per_minute, per_second
-from churn_radar.upstream.shared import SharedPace
 from churn_radar.work.engine import BatchHandler, Engine, Handler, Outcome, Step, Task
-from churn_radar.work.engine_postgres import PostgresEngine
-from churn_radar.work.shared_troubles import SharedTroubles
-from churn_radar.work.sweep import Sweep
 from churn_radar.work.troubles import Troubles
+
+if TYPE_CHECKING:
+    from churn_radar.work.engine_postgres import PostgresEngine
+    from churn_radar.work.sweep import Sweep
 
 
 class RunsSteps(Protocol):
@@ -77,7 +76,7 @@ class Machinery:
 
 def is_postgres(database_url: str) -> bool:
     """Whether a URL names a Postgres database."""
-    return database_url.startswith(("postgresql:", "postgresql+", "postgres:"))
+    return database_url.startswith(("postgresql://", "postgres://"))
 
 
 @asynccontextmanager
@@ -89,6 +88,13 @@ async def create_engine(settings: Settings) -> AsyncIterator[Machinery]:
     if not is_postgres(settings.database_url):
         yield Machinery(Engine())
         return
+    # Here and not above: a service on a file runs without the driver for Postgres.
+    from churn_radar.store.postgres_driver import PatientDriver
+    from churn_radar.upstream.shared import SharedPace
+    from churn_radar.work.engine_postgres import PostgresEngine
+    from churn_radar.work.shared_troubles import SharedTroubles
+    from churn_radar.work.sweep import Sweep
+
     holder = uuid4()
     async with AsyncExitStack() as stack:
         driver = await stack.enter_async_context(PatientDriver(settings.database_url).opened())

@@ -72,6 +72,20 @@ def serve(
 
 
 @app.command()
+def worker() -> None:
+    """Run the worker alone: it researches and delivers what the doors of other processes have taken.
+
+    For a record on Postgres, beside `serve` or `serve --no-worker`; start as many as you like. They keep to the limits
+    of both upstream services together. SIGTERM stops it gracefully; one that is killed is taken over from.
+
+    Example: `CHURN_RADAR_DATABASE_URL=postgresql://user@host/churn_radar churn-radar worker`
+    """
+    from churn_radar.serving import work
+
+    run(work(read_settings()), fast_loop=True)
+
+
+@app.command()
 def demo(
     once: Annotated[
         bool, typer.Option("--once", help="End after the last brief, also in a terminal (so does ONCE=1).")

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from churn_radar.store.postgres import is_postgres, shown
 from churn_radar.store.record import lock_record
 from churn_radar.store.schema import SchemaState, inspect_record, sqlite_path, upgrade_record
 from churn_radar.store.schema_postgres import EngineSchema, inspect_postgres, migrate_postgres
 
+
+# The driver for Postgres is loaded only where it is used.
+async def _install(connection: Any) -> None:
+    from churn_radar.store.jobs import install_engine
+
+    await install_engine(connection)
+
+
+async def _is_due(connection: Any) -> bool:
+    from churn_radar.store.jobs import engine_is_due
+
+    return await engine_is_due(connection)
+
+
 # What the engine keeps in the record's database is created and upgraded with it.
-ENGINE = EngineSchema()
+ENGINE = EngineSchema(_install, _is_due)
 
 
 def name_of(database_url: str) -> str:

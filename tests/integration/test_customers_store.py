@@ -270,7 +270,8 @@ async def test_an_address_that_thousands_share_costs_no_more_than_one_that_three
 
     def hear(_: object, __: object, statement: str, *___: object) -> None:
         nonlocal selects
-        selects += statement.startswith("SELECT")
+        # On Postgres a transaction's own number is asked for as well.
+        selects += statement.startswith("SELECT") and "pg_" not in statement
 
     async with house(tmp_path) as home:
         await home.record.write(lambda c: c.execute(insert(customers), [{**row, "seen_at": NOW} for row in rows]))

@@ -15,7 +15,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from churn_radar.migrating import ENGINE
+from churn_radar.store.jobs import NAMES
 from churn_radar.store.schema_postgres import migrate_postgres
+from churn_radar.store.shared_tables import shared_metadata
 from churn_radar.store.tables import metadata
 
 T = TypeVar("T")
@@ -56,7 +59,7 @@ class Scratch:
         """Make the database; raises OSError when no server answers."""
         self.on_server(f"CREATE DATABASE {self.name} ENCODING 'UTF8' TEMPLATE template0")
         if migrated:
-            self._clerk.do(migrate_postgres(self.url))
+            self._clerk.do(migrate_postgres(self.url, ENGINE))
 
     def reset(self) -> None:
         """Empty every table, and number their rows from one again."""
@@ -69,6 +72,7 @@ class Scratch:
         tables = list(reversed(metadata.sorted_tables))
         await self._connection.execute(
             "".join(f"DELETE FROM {table.name};" for table in tables)  # noqa: S608
+            + "".join(f"DELETE FROM {name};" for name in (NAMES.queue_table, *shared_metadata.tables))  # noqa: S608
             + "".join(
                 f"SELECT setval('{table.name}_seq_seq', 1, false);" for table in tables if "seq" in table.primary_key
             )

@@ -38,6 +38,7 @@ from churn_radar.store.deliveries import Delivery, deliveries_of
 from churn_radar.store.record import Record, open_record
 from churn_radar.store.signals import Signal, history, load_signal
 from churn_radar.store.tables import signals
+from churn_radar.upstream import FREE_TURN, Turn
 from churn_radar.work.deliver import DeliverStep
 from churn_radar.work.engine import Outcome, Step, Task
 from churn_radar.work.joining import JoinRule
@@ -115,12 +116,15 @@ class Clock:
 class NoPace:
     """Every call may go out at once."""
 
-    calls, seconds = 1_000_000, 1.0
+    calls, seconds, taken = 1_000_000, 1.0, None
 
-    async def wait(self) -> None:
-        return
+    async def wait(self) -> Turn:
+        return FREE_TURN
 
     def keep_to(self, calls: int) -> None:
+        return
+
+    def stay_away(self, seconds: float) -> None:
         return
 
 

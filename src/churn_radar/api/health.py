@@ -62,7 +62,7 @@ async def readyz(request: Request, response: Response, keyed: Annotated[bool, De
         await service.check_record()
     except RecordUnavailable as error:
         reason = str(error)
-    if service.worker is not None and not service.worker.healthy:
+    if reason is None and service.worker is not None and not service.worker.healthy:
         reason = "the worker has stopped; restart the service"
     if reason is not None:
         response.status_code = 503

@@ -20,7 +20,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
-    or_,
     select,
     text,
     union,
@@ -315,13 +314,16 @@ async def customers_named(connection: AsyncConnection, name: str) -> tuple[int, 
     """
     if not is_storable(name):
         return ()
-    known_as = select(customers.c.seq).where(or_(customers.c.customer_id == name, customers.c.cio_id == name))
     had_last = _had_last(name.lower(), limit=MOST_OF_AN_ADDRESS).subquery()
-    named_as = select(signals.c.customer_seq).where(
-        or_(signals.c.customer_id == name, signals.c.cio_id == name), signals.c.customer_seq.is_not(None)
-    )
-    every = union(known_as, select(had_last.c.seq), named_as)
-    return tuple(sorted(seq for (seq,) in await connection.execute(every)))
+    # Each by an index of its own: what is looked for by one name or another is not, on every database.
+    known_as = [
+        select(customers.c.seq).where(column == name) for column in (customers.c.customer_id, customers.c.cio_id)
+    ]
+    named_as = [
+        select(signals.c.customer_seq).where(column == name) for column in (signals.c.customer_id, signals.c.cio_id)
+    ]
+    every = union(*known_as, select(had_last.c.seq), *named_as)
+    return tuple(sorted(seq for (seq,) in await connection.execute(every) if seq is not None))
 
 
 async def load_customer(connection: AsyncConnection, seq: int) -> KnownCustomer | None:

@@ -85,7 +85,7 @@ async def held(floor: Floor, signal: Signal, service: str) -> Again | None:
     To be asked right before the call: where a probe is due, this is it.
     """
     now = floor.now()
-    hold = floor.troubles.hold(service, now)
+    hold = await floor.troubles.turn(service, now)
     if hold is None:
         return None
     waits = await _wait_for_operator(floor, signal, service, now + hold)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.conftest import Upstreams
 from tests.acceptance.test_main_job import event
-from tests.support.service import API_KEY, APP_KEY, MAVERA_KEY, SECRET, run_command, serving
+from tests.support.service import API_KEY, APP_KEY, MAVERA_KEY, SECRET, output_of, run_command, serving
 
 pytestmark = pytest.mark.acceptance
 
@@ -70,9 +70,9 @@ async def test_a_misspelt_setting_is_pointed_out(tmp_path: Path) -> None:
 
 
 async def test_settings_in_the_env_file_that_do_nothing_are_pointed_out(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("CHURN_RADAR_MONTHLY_CREDITS=10\nCHURN_RADAR_HIGH_MRRR=1\n")
+    (tmp_path / ".env").write_text("CHURN_RADAR_RETENTION_DAYS=10\nCHURN_RADAR_HIGH_MRRR=1\n")
     _, _, err = await run_command("migrate", cwd=tmp_path)
-    assert "CHURN_RADAR_MONTHLY_CREDITS is not supported by this release and has no effect" in err
+    assert "CHURN_RADAR_RETENTION_DAYS is not supported by this release and has no effect" in err
     assert "CHURN_RADAR_HIGH_MRRR is not a setting and is ignored; did you mean CHURN_RADAR_HIGH_MRR?" in err
     assert (tmp_path / "churn_radar.db").stat().st_mode & 0o777 == 0o600
 
@@ -236,6 +236,11 @@ async def test_the_quarantine_is_looked_after_beside_a_running_service_and_witho
         assert lines[0].endswith("the body is not valid JSON")
         assert lines[3] == "3 bodies, 0.0 of 256 MB"
         assert (await quarantine("show", ids[0], url=service.url))[:2] == (0, ["no json 0"])
+        body = b"\t[bold]no json\x07 \xff\\xff\r\n" + b"x" * 300
+        odd = (await service.post(body)).json()["event_id"]
+        shown = ("quarantine", "show", odd, "--url", service.url)
+        assert await output_of(*shown, cwd=tmp_path, env=settings) == (0, body, b"")
+        assert (await quarantine("drop", odd, url=service.url))[:2] == (0, ["1 dropped"])
         assert (await quarantine("drop", ids[0], url=service.url))[:2] == (0, ["1 dropped"])
         code, _, err = await quarantine("show", ids[0], url=service.url)
         assert (code, "dropped by the operator" in one_line(err)) == (1, True)

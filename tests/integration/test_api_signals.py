@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from churn_radar.intake.door import PATH
 from churn_radar.intake.samples import SAMPLES
+from churn_radar.quarantining import raw_body
 from churn_radar.sending import signed_headers
 from churn_radar.simulator.mavera import MaveraSimulation
 from churn_radar.simulator.people import PEOPLE, Person
@@ -104,6 +105,13 @@ async def test_a_dead_signal_says_why(live: Running) -> None:
     assert told["history"][-1]["status"] == "dead"
 
 
+@pytest.mark.parametrize("body", [b"\\xff \xff", '{\t"Zoë": \x07\r\n'.encode(), b"", b"\xed\xa0\x80"])
+async def test_a_quarantined_body_can_be_had_byte_for_byte(live: Running, body: bytes) -> None:
+    told = (await live.http.get(f"/signals/{(await knock(live, body))['event_id']}")).json()
+
+    assert raw_body(told) == body
+
+
 async def test_a_quarantined_body_is_visible_as_it_came_to_whoever_has_a_key(live: Running) -> None:
     body = b'{"metric": "unsubscribed", "note": "\xff"}'
     event_id = (await knock(live, body))["event_id"]
@@ -114,6 +122,7 @@ async def test_a_quarantined_body_is_visible_as_it_came_to_whoever_has_a_key(liv
     assert told["status"] == "quarantined"
     assert told["reason"] == "the body is not valid JSON"
     assert told["body"] == '{"metric": "unsubscribed", "note": "\\xff"}'
+    assert raw_body(told) == body
     assert (told["event_type"], told["customer_id"]) == (None, None)
     assert told["history"][0]["status"] == "quarantined"
     assert "xff" not in (await live.http.get("/signals")).text

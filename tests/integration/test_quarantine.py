@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -260,7 +261,40 @@ async def test_the_running_service_keeps_the_bound_by_itself(tmp_path: Path) -> 
     assert (state["bytes"], state["max_bytes"], len(state["exports"])) == (600_000, 1024 * 1024, 1)
 
 
+# -- megabytes
+
+
+async def test_lines_are_made_and_read_beside_the_event_loop(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The door answers on it; JSON of megabytes would make it wait."""
+    threads: list[str] = []
+
+    def noting(work: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*told: Any) -> Any:
+            threads.append(threading.current_thread().name)
+            return work(*told)
+
+        return noted
+
+    for name in ("to_line", "from_line"):
+        monkeypatch.setattr(room, name, noting(getattr(room, name)))
+    quarantine = keeper(shop)
+    await quarantine.export(await fill(shop, 2))
+    assert (await quarantine.bring_back(NAME)).brought_back == 2
+
+    assert len(threads) == 4
+    assert threading.main_thread().name not in threads
+
+
 # -- understood
+
+
+async def test_a_body_that_turns_out_to_be_no_signal_is_kept_no_longer(shop: Workshop) -> None:
+    seq = await keep(shop, b'{"metric": "opened", "data": {"identifiers": {"id": "1"}}}')
+
+    await shop.replay(seq)
+
+    assert (await shop.signal(seq)).status is Status.SKIPPED
+    assert await keeper(shop).size() == (0, 0)
 
 
 async def test_a_body_that_is_understood_at_last_is_kept_no_longer(shop: Workshop) -> None:

@@ -72,7 +72,11 @@ async def live_through_everything(folder: Path) -> dict[str, Overheard]:
         "monthly_credits": 1000,
         "over_budget_mrr": 0,
         "reuse_research_days": 1,
+<<<<<<< ours
         "quarantine_folder": folder,
+=======
+        "research_stronger_signals": True,
+>>>>>>> theirs
     }
     async with work.service(folder, sinks=[work.ListSink(), work.ListSink("other", [OSError()] * 9)], **told) as live:
         listen(live.service.record, heard)
@@ -221,6 +225,11 @@ async def test_no_query_of_the_service_walks_through_a_table_or_sorts_what_it_ta
     for searched in ("signals_due (status=? AND due_at>?)", "signals_due (status=? AND due_at>? AND due_at<?)"):
         assert any(searched in step for _, steps in plans.values() for step in steps), searched
     assert any("deliveries_due (status=? AND due_at>? AND due_at<?)" in s for _, steps in plans.values() for s in steps)
+    # Whoever shares an address with thousands is not looked for among them, nor among all without an identifier.
+    for text, searched in (("AND cio_id IS NULL", "_by_mail_alone"), ("seen_at DESC", "_email_seen_at (email=?)")):
+        asked = [steps for told, (_, steps) in plans.items() if text in told]
+        assert asked, text
+        assert all(any(searched in step for step in steps) for steps in asked), text
     for table in TABLES - {"signal_history", "quarantined_bodies"}:
         assert any(f"SEARCH {table}" in step for _, steps in plans.values() for step in steps), table
 

@@ -85,8 +85,6 @@ async def test_no_query_of_the_service_walks_through_a_table_or_sorts_what_it_ta
     finally:
         await no_walk.close()
         await no_sort.close()
-    for k, v in found.items():
-        print("FOUND", v, k)
     assert found == {}
     assert searched >= metadata.tables.keys() - {"signal_history", "quarantined_bodies"}
 

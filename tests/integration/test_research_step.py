@@ -576,6 +576,31 @@ async def test_a_call_that_was_cancelled_from_within_is_a_failed_attempt(shop: W
     assert await charged(shop) == [(UNTOLD_CREDITS, "unanswered")]
 
 
+async def test_a_brief_that_was_stored_although_nobody_heard_of_it_is_neither_lost_nor_paid_for_twice(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seq = await waiting(shop)
+    research, mave = scripted(shop, MaveAnswer(FULL, credits_used=33))
+    real = shop.record.write
+
+    async def cut_off_after_the_commit(work: Any) -> Any:
+        done = await real(work)
+        if mave.asked:
+            raise asyncio.CancelledError
+        return done
+
+    monkeypatch.setattr(shop.record, "write", cut_off_after_the_commit)
+
+    with pytest.raises(asyncio.CancelledError):
+        await research(seq)
+    monkeypatch.setattr(shop.record, "write", real)
+
+    assert await research(seq) == Done()
+    assert (await shop.signal(seq)).status is Status.BRIEFED
+    assert len(mave.asked) == len(await shop.briefs()) == 1
+    assert await charged(shop) == [(33, "brief")]
+
+
 async def test_a_service_that_stops_leaves_what_is_under_way_to_the_next_start(shop: Workshop) -> None:
     seq = await waiting(shop)
     asked = asyncio.Event()

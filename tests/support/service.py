@@ -211,6 +211,14 @@ async def run_command(
     *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, patience: float = 60
 ) -> tuple[int, str, str]:
     """Run `churn-radar ...` to its end; returns exit code, output, errors."""
+    code, out, err = await output_of(*arguments, cwd=cwd, env=env, patience=patience)
+    return code, out.decode(), err.decode()
+
+
+async def output_of(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, patience: float = 60
+) -> tuple[int, bytes, bytes]:
+    """As `run_command`, byte for byte."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -223,4 +231,4 @@ async def run_command(
         env=clean_environment(**(env or {})),
     )
     out, err = await asyncio.wait_for(process.communicate(), patience)
-    return process.returncode or 0, out.decode(), err.decode()
+    return process.returncode or 0, out, err

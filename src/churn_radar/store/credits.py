@@ -74,7 +74,9 @@ async def close_entry(
 
     Closing it twice does what closing it once does.
     """
-    closed = await connection.execute(delete(credits).where(credits.c.seq == entry.seq))
+    # Of its purpose too: its row number may have been given to what it was closed with.
+    still_open = (credits.c.seq == entry.seq, credits.c.purpose == CreditsFor.UNDER_WAY)
+    closed = await connection.execute(delete(credits).where(*still_open))
     if closed.rowcount == 0:
         return
     for charge in charges:

@@ -38,11 +38,7 @@ class Unit:
 
 
 def fail(waiting: Sequence[Row | Unit], error: Exception, kind: type[RecordUnavailable] = RecordUnavailable) -> None:
-<<<<<<< ours
-    """Tell everybody who waits that nothing was committed, and why; by this `kind`, unless it is the database's."""
-=======
     """Tell everybody who waits that nothing was committed, and why; `kind` is for what is no fault of the database."""
->>>>>>> theirs
     cause = _cause(error)
     if isinstance(error, RecordUnavailable | OperationalError):
         kind = RecordUnavailable

@@ -72,6 +72,7 @@ async def live_through_everything(folder: Path) -> dict[str, Overheard]:
         "monthly_credits": 1000,
         "over_budget_mrr": 0,
         "reuse_research_days": 1,
+        "quarantine_folder": folder,
         "research_stronger_signals": True,
     }
     async with work.service(folder, sinks=[work.ListSink(), work.ListSink("other", [OSError()] * 9)], **told) as live:

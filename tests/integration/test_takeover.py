@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from churn_radar.store.deliveries import plan_deliveries
 from churn_radar.store.signals import advance
 from churn_radar.store.tables import Status
 from churn_radar.work.engine import Step
-from churn_radar.work.takeover import REASON, put_back
+from churn_radar.work.takeover import REASON, follow_ups, put_back
 from tests.support.work import Workshop, payload, workshop
 
 
@@ -57,3 +58,21 @@ async def test_the_other_steps_leave_nothing_half_done(shop: Workshop) -> None:
 
     assert await put_back(shop.floor, Step.TRIAGE, [seq]) == 0
     assert (await shop.signal(seq)).status is Status.RESEARCHING
+
+
+async def test_what_a_silent_worker_had_done_and_not_handed_on_goes_on(shop: Workshop) -> None:
+    waits, briefed, fresh = [await shop.arrive(payload(f"cust_{number}")) for number in (1001, 1002, 1003)]
+    for seq in (waits, briefed):
+        await shop.triage(seq)
+    await shop.research(briefed)
+    brief_seq = (await shop.signal(briefed)).brief_seq
+    assert brief_seq is not None
+    new = await shop.record.write(lambda connection: plan_deliveries(connection, brief_seq, ["late"], shop.clock()))
+
+    [research] = await follow_ups(shop.floor, Step.TRIAGE, [waits, briefed, fresh])
+    owed = await follow_ups(shop.floor, Step.RESEARCH, [waits, briefed, fresh])
+
+    assert (research.step, research.seq, research.delay) == (Step.RESEARCH, waits, None)
+    assert research.priority > 0
+    assert [(task.step, task.seq) for task in owed if task.seq in new] == [(Step.DELIVER, seq) for seq in new]
+    assert await follow_ups(shop.floor, Step.DELIVER, [waits]) == []

@@ -39,7 +39,7 @@ from churn_radar.work.research import Researcher, ResearchStep
 from churn_radar.work.resume import SERVICES, resume
 from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor, utc_now
-from churn_radar.work.takeover import put_back
+from churn_radar.work.takeover import follow_ups, put_back
 from churn_radar.work.triage import TriageStep
 from churn_radar.work.troubles import Troubles
 
@@ -182,6 +182,7 @@ class Worker:
 
     async def _mend(self, step: Step, seqs: Sequence[int]) -> None:
         await put_back(self.floor, step, seqs)
+        await self.enqueue(await follow_ups(self.floor, step, seqs))
 
     def _resume(self, service: str) -> None:
         """Start to let go what waited for the end of a trouble; never waits, never fails."""

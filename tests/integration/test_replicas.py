@@ -26,7 +26,7 @@ from churn_radar.store.customers import customers_named, hold_customers, recall,
 from churn_radar.store.dialect import driver_connection
 from churn_radar.store.held import let_go, putting_off
 from churn_radar.store.record import Record, open_record
-from churn_radar.store.signals import CustomerNames, advance, any_signal, find_signal, load_signal
+from churn_radar.store.signals import CustomerNames, Signal, advance, any_signal, find_signal, load_signal
 from churn_radar.store.tables import Status, signals
 from churn_radar.triage.customer import CustomerRef, Profile
 from churn_radar.work.claim import Claim
@@ -154,6 +154,31 @@ async def test_two_signals_of_one_customer_triaged_by_two_replicas_at_once_make_
             assert len(await shops[0].briefs()) == 1
             assert {(await shops[0].signal(seq)).brief_seq for seq in seqs} != {None}
             assert len({(await shops[0].signal(seq)).brief_seq for seq in seqs}) == 1
+
+
+async def test_dead_letters_of_one_customer_replayed_by_two_replicas_at_once_make_one_brief(
+    postgres: Scratch, tmp_path: Path
+) -> None:
+    rule = JoinRule(timedelta(hours=24))
+
+    async def die(shop: Workshop) -> Signal:
+        seq = await shop.arrive(payload("cust_1001"))
+        await shop.triage(seq)
+        to_dead = partial(advance, seq=seq, expected=(Status.WAITING,), to=Status.DEAD, now=NOW)
+        assert await shop.record.write(to_dead)
+        return await shop.signal(seq)
+
+    async with workshops(tmp_path) as shops:
+        for _ in range(8):
+            await _forget_everything(shops[0])
+            dead = [await die(shop) for shop in shops]
+            await asyncio.gather(
+                *(
+                    shop.record.write(partial(replay, signal=signal, alert_events=[], rule=rule, now=NOW))
+                    for shop, signal in zip(shops, dead, strict=True)
+                )
+            )
+            assert sorted([(await shops[0].signal(signal.seq)).status for signal in dead]) == ["joined", "waiting"]
 
 
 async def _forget_everything(shop: Workshop) -> None:

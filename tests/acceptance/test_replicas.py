@@ -132,7 +132,7 @@ async def test_two_doors_and_two_workers_make_one_brief_a_customer_though_one_is
         def owed() -> int:
             return int(empty.run("SELECT count(*) FROM deliveries WHERE status = 'pending'"))
 
-        counts = await eventually(all_have_ended, "every event to have its outcome", patience=120, every=0.3)
+        counts = await eventually(all_have_ended, "every event to have its outcome", patience=180, every=0.3)
         assert sum(counts.values()) == EVENTS
         async with doors[0].client() as http:
             assert (await http.get("/readyz")).json()["status"] == "ready"

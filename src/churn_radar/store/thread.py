@@ -66,15 +66,17 @@ class WriterThread:
 
     def _commit(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
         try:
-            cursor = self._open().cursor()
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
-                outcomes = insert_arrivals(cursor, arrivals)
-                cursor.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    cursor.execute("ROLLBACK")
-                raise
+            # Closed here, not wherever the last trace of an error goes: letting go of an open cursor takes the
+            # connection's lock, and the event loop would wait for it as long as this thread waits for another program.
+            with contextlib.closing(self._open().cursor()) as cursor:
+                cursor.execute("BEGIN IMMEDIATE")
+                try:
+                    outcomes = insert_arrivals(cursor, arrivals)
+                    cursor.execute("COMMIT")
+                except BaseException:
+                    with contextlib.suppress(sqlite3.Error):
+                        cursor.execute("ROLLBACK")
+                    raise
         except sqlite3.OperationalError as error:
             # SQLite's own short words (`database is locked`, `disk I/O error`), which hold no values.
             raise RecordUnavailable(f"the record cannot commit: {error}") from error

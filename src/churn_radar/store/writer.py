@@ -168,7 +168,11 @@ class GroupWriter:
         )
 
     async def _door_turn(self) -> None:
-        self._in_commit, self._rows = self._rows[:MAX_BATCH], self._rows[MAX_BATCH:]
+        batch, self._rows = self._rows[:MAX_BATCH], self._rows[MAX_BATCH:]
+        # Whoever has been refused meanwhile sends again; kept now, that would look like a duplicate.
+        self._in_commit = [row for row in batch if not row.done.done()]
+        if not self._in_commit:
+            return
         try:
             await self._commit_rows(self._in_commit)
         except Exception:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 import structlog
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from churn_radar import __version__
@@ -26,19 +27,24 @@ from churn_radar.customerio.gather import GatheredLookUps
 from churn_radar.errors import RecordUnavailable
 from churn_radar.intake import door as intake_door
 from churn_radar.intake.door import Door
+from churn_radar.migrating import ENGINE
 from churn_radar.research.mave import MaveClient
 from churn_radar.settings import Environment, Settings
 from churn_radar.sinks.protocol import Sink, create_sinks
 from churn_radar.store.arrivals import Accepted
+from churn_radar.store.postgres import is_postgres
 from churn_radar.store.record import Record, open_record
+from churn_radar.store.schema_postgres import require_current
 from churn_radar.store.signals import Signal
 from churn_radar.upstream import RateInForce
 from churn_radar.work.balance import Balance
+from churn_radar.work.engine import Step, Task
+from churn_radar.work.engines import Machinery, create_engine
 from churn_radar.work.joining import JoinRule
 from churn_radar.work.quarantine import Quarantine, check_folder
 from churn_radar.work.replay import Replayed, replay_all
 from churn_radar.work.steps import utc_now
-from churn_radar.work.worker import Worker
+from churn_radar.work.worker import TRIAGE_BATCH, Worker, start_by_hand
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +58,7 @@ class Service:
     door: Door
     worker: Worker | None
     rates: Callable[[], Sequence[RateInForce]] = tuple
+    start_work: Callable[[Sequence[Task]], Awaitable[None]] | None = None
     now: Callable[[], datetime] = utc_now
     quarantine: Quarantine = field(init=False)
     balance: Balance = field(init=False)
@@ -104,8 +111,8 @@ class Service:
         )
 
     async def _start_replayed(self, done: Sequence[Replayed]) -> None:
-        if self.worker is not None:
-            await self.worker.replayed(list(dict.fromkeys(task for replayed in done for task in replayed.tasks)))
+        if self.start_work is not None:
+            await self.start_work(list(dict.fromkeys(task for replayed in done for task in replayed.tasks)))
 
 
 @asynccontextmanager
@@ -114,6 +121,7 @@ async def running_service(
 ) -> AsyncIterator[Service]:
     """Open every part, run the work, and close everything in reverse order.
 
+    On Postgres the work may be left to other processes: what the door takes is written down for them.
     Raises SettingsError or StartError when a part cannot be opened; nothing is left half open.
     """
     async with AsyncExitStack() as stack:
@@ -128,12 +136,28 @@ async def running_service(
 
         check_folder(settings.quarantine_folder)
         chosen = list(sinks) if sinks is not None else create_sinks(settings)
+        if is_postgres(settings.database_url):
+            # Before anything of it is used.
+            await require_current(settings.database_url, ENGINE)
+        machinery = await stack.enter_async_context(create_engine(settings))
+        shared = machinery.postgres
+        if shared is not None and not with_worker:
+            shared.pack(Step.TRIAGE, most=TRIAGE_BATCH)
+
+        async def on_stored(connection: AsyncConnection, new: Sequence[Accepted]) -> None:
+            if shared is not None:
+                tasks = [Task(Step.TRIAGE, each.seq) for each in new if each.seq is not None]
+                await shared.enqueue_within(connection, tasks, are_new=True)
+
         record = await stack.enter_async_context(
             open_record(
                 settings.database_url,
                 on_accepted=on_accepted,
+                on_stored=on_stored,
                 commit_timeout_seconds=settings.commit_timeout_seconds,
                 max_waiting=settings.max_waiting_requests,
+                connections=settings.database_connections,
+                engine_schema=ENGINE,
             )
         )
         door = Door(
@@ -144,20 +168,48 @@ async def running_service(
             max_bodies_bytes=settings.max_bodies_megabytes * 1024 * 1024,
         )
         if with_worker:
-            customerio = CustomerioClient.create(settings)
+            customerio = CustomerioClient.create(settings, pace=machinery.customerio_pace)
             stack.push_async_callback(customerio.aclose)
-            mave = MaveClient.create(settings)
+            mave = MaveClient.create(settings, pace=machinery.mavera_pace)
             stack.push_async_callback(mave.aclose)
             clients += [customerio, mave]
-            worker = Worker(settings, record, customerio=GatheredLookUps(customerio), mave=mave, sinks=chosen)
+            worker = Worker(
+                settings,
+                record,
+                customerio=GatheredLookUps(customerio),
+                mave=mave,
+                sinks=chosen,
+                machinery=machinery,
+            )
             await worker.start()
             stack.push_async_callback(_stop_worker, worker, settings)
         log.info("service.started", version=__version__, environment=settings.environment.value, worker=with_worker)
-        service = Service(settings, record, door, worker, lambda: [client.rate_in_force() for client in clients])
+        service = Service(
+            settings,
+            record,
+            door,
+            worker,
+            rates=lambda: [client.rate_in_force() for client in clients],
+            start_work=_starting(machinery, worker),
+        )
         tidying = asyncio.create_task(service.quarantine.keep_bounded(), name="quarantine")
         stack.push_async_callback(_end, tidying)
         yield service
     log.info("service.stopped")
+
+
+def _starting(machinery: Machinery, worker: Worker | None) -> Callable[[Sequence[Task]], Awaitable[None]] | None:
+    """How work is started that somebody asks for by hand; None where it has to wait until a worker starts."""
+    if worker is not None:
+        return worker.replayed
+    shared = machinery.postgres
+    if shared is None:
+        return None
+
+    async def for_others(tasks: Sequence[Task]) -> None:
+        await start_by_hand(machinery.troubles, shared.enqueue, tasks, utc_now())
+
+    return for_others
 
 
 async def _stop_worker(worker: Worker, settings: Settings) -> None:

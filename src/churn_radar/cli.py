@@ -72,6 +72,20 @@ def serve(
 
 
 @app.command()
+def worker() -> None:
+    """Run the worker alone: it researches and delivers what the doors of other processes have taken.
+
+    For a record on Postgres, beside `serve` or `serve --no-worker`; start as many as you like. They keep to the limits
+    of both upstream services together. SIGTERM stops it gracefully; one that is killed is taken over from.
+
+    Example: `CHURN_RADAR_DATABASE_URL=postgresql://user@host/churn_radar churn-radar worker`
+    """
+    from churn_radar.serving import work
+
+    run(work(read_settings()), fast_loop=True)
+
+
+@app.command()
 def demo(
     once: Annotated[
         bool, typer.Option("--once", help="End after the last brief, also in a terminal (so does ONCE=1).")
@@ -228,25 +242,19 @@ def migrate(
 ) -> None:
     """Create the record, or bring it to this release's schema. `serve` does this by itself on SQLite.
 
+    On Postgres run it once before the first start, and at each upgrade before the new release's processes start.
+
     Example: `churn-radar migrate --check`
     """
-    from churn_radar.store import schema
-    from churn_radar.store.record import lock_record
+    from churn_radar import migrating
+    from churn_radar.store.schema import SchemaState
 
-    settings = tool_settings()
-    path = schema.sqlite_path(settings.database_url)
-    if check:
-        state = schema.inspect_record(path)
-        out.print(f"{path}: {state.value}", markup=False)
-        if state is not schema.SchemaState.CURRENT:
-            raise SystemExit(1)
-        return
-    if not path.parent.is_dir():
-        schema.inspect_record(path)
-    with lock_record(path):
-        state = schema.upgrade_record(path)
-    done = {schema.SchemaState.EMPTY: "created", schema.SchemaState.CURRENT: "already current"}
-    out.print(f"{path}: {done.get(state, 'upgraded')}", markup=False)
+    url = tool_settings().database_url
+    state = run(migrating.inspect(url) if check else migrating.upgrade(url))
+    done = {SchemaState.EMPTY: "created", SchemaState.CURRENT: "already current"}
+    out.print(f"{migrating.name_of(url)}: {state.value if check else done.get(state, 'upgraded')}", markup=False)
+    if check and state is not SchemaState.CURRENT:
+        raise SystemExit(1)
 
 
 @app.command()

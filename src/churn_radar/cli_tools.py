@@ -67,6 +67,9 @@ def moment(option: str, text: str | None, now: datetime) -> str | None:
 
 def quarantine_folder(settings: Settings) -> Path:
     """Where exported bodies lie."""
+    from churn_radar.store.postgres import is_postgres
     from churn_radar.store.schema import sqlite_path
 
-    return settings.quarantine_folder or sqlite_path(settings.database_url).parent
+    if settings.quarantine_folder is not None:
+        return settings.quarantine_folder
+    return Path() if is_postgres(settings.database_url) else sqlite_path(settings.database_url).parent

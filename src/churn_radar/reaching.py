@@ -14,6 +14,7 @@ import httpx
 from churn_radar.app import create_app, running_service
 from churn_radar.errors import RecordLocked, StartError
 from churn_radar.settings import Settings
+from churn_radar.store.postgres import is_postgres
 from churn_radar.store.schema import SchemaState, inspect_record, sqlite_path
 
 _HERE = "http://127.0.0.1"
@@ -54,9 +55,12 @@ async def reach(settings: Settings, url: str) -> AsyncIterator[Api]:
     """The API, for as long as the context lasts; `url` is where a running service answers.
 
     While a service runs it owns the record's file, so it is asked, with the first API key of the settings. Without
-    one the record is opened here and no work is done: what is started waits for the service. Raises StartError.
+    one, and on Postgres always, the record is opened here and no work is done: what is started waits for a worker.
+    Raises StartError.
     """
-    if inspect_record(sqlite_path(settings.database_url)) is SchemaState.EMPTY:
+    if not is_postgres(settings.database_url) and (
+        inspect_record(sqlite_path(settings.database_url)) is SchemaState.EMPTY
+    ):
         raise StartError(f"there is no record yet at {settings.database_url}; nothing to do")
     headers = {"X-API-Key": settings.api_keys[0].get_secret_value()} if settings.api_keys else {}
     async with AsyncExitStack() as stack:

@@ -14,14 +14,17 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from churn_radar.app import create_app, running_service
+from churn_radar.errors import StartError
 from churn_radar.one_write import OneWriteProtocol
 from churn_radar.settings import Environment, Settings
 from churn_radar.sockets import bind
+from churn_radar.store.postgres import is_postgres
 
 log = structlog.get_logger(__name__)
 
 PORT_ADVICE = "; stop what uses it, or set CHURN_RADAR_HOST or CHURN_RADAR_PORT"
 KEEP_ALIVE_SECONDS = 75
+LOOK_SECONDS = 5.0
 
 
 class Server(uvicorn.Server):
@@ -74,6 +77,27 @@ async def serve(settings: Settings, *, with_worker: bool = True) -> None:
             log.info("service.listening", url=f"http://{host}:{port}", docs=settings.docs_enabled)
             await server.serve(sockets=[listener])
             ending.cancel()
+
+
+async def work(settings: Settings) -> None:
+    """Run the worker alone, beside others, until SIGTERM or SIGINT; then let running work finish within the grace.
+
+    Raises SettingsError or StartError when it cannot start, and StartError when its engine has died.
+    """
+    if not is_postgres(settings.database_url):
+        raise StartError(
+            "a worker of its own needs a record on Postgres, which processes can share; "
+            "on SQLite the worker runs inside `churn-radar serve`"
+        )
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, _stop, stopping)
+    async with running_service(settings) as service:
+        while not stopping.is_set():
+            if service.worker is not None and service.worker.ended:
+                raise StartError("the worker's engine has died; its log says what of. Start it again")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), LOOK_SECONDS)
 
 
 def _spare_the_collector() -> None:

@@ -133,8 +133,15 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
     database_url: str = Field(
         "sqlite:///./churn_radar.db",
-        description="The record: a SQLite file, as sqlite:///relative.db or sqlite:////absolute.db.",
+        repr=False,  # may hold a password
+        description=(
+            "The record: a SQLite file, as sqlite:///relative.db or sqlite:////absolute.db, for one process; or "
+            "postgresql://user:password@host/database, for any number of processes (run churn-radar migrate first)."
+        ),
         examples=["sqlite:////data/churn_radar.db"],
+    )
+    database_connections: int = Field(
+        10, ge=3, le=1000, description="Connections to Postgres that the record of one process opens, at most."
     )
     shutdown_grace_seconds: float = Field(
         25.0, ge=0, le=600, description="How long a stop waits for running research calls, in seconds."
@@ -326,7 +333,10 @@ class Settings(BaseSettings):
     )
     quarantine_folder: Path | None = Field(
         None,
-        description="Folder of exported quarantined bodies (JSON lines); empty: that of the record.",
+        description=(
+            "Folder of exported quarantined bodies (JSON lines); empty: that of the record's file, or with Postgres "
+            "the working folder."
+        ),
         examples=["/data/quarantine"],
     )
 
@@ -379,7 +389,9 @@ class Settings(BaseSettings):
     def _known_database(cls, value: str) -> str:
         if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
             return value
-        raise ValueError("not a database this release knows: sqlite:///FILE")
+        if value.startswith(("postgresql://", "postgres://")) and value.partition("://")[2]:
+            return value
+        raise ValueError("not a database this release knows: sqlite:///FILE or postgresql://HOST/DATABASE")
 
     @field_validator("api_keys")
     @classmethod

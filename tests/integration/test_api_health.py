@@ -36,6 +36,7 @@ async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runnin
 @asynccontextmanager
 async def locked(live: Running) -> AsyncIterator[None]:
     """Another program holds the record's write lock."""
+    assert live.service.record.path is not None
     other = sqlite3.connect(live.service.record.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     live.service._checked = 0
@@ -155,7 +156,7 @@ async def test_a_writer_that_has_died_is_503_with_the_reason_and_the_service_sti
 
     body = json.dumps(payload("cust_1001")).encode()
     async with asyncio.timeout(20), service(tmp_path) as live:
-        monkeypatch.setattr(live.service.record._writer, "_door_turn", failing)
+        monkeypatch.setattr(live.service.record._rows, "_door_turn", failing)
         for _ in range(2):
             said = await live.stranger.post(PATH, content=body, headers=signed_headers(body, SECRET))
             assert (said.status_code, said.headers["retry-after"]) == (503, "1")

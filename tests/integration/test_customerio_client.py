@@ -20,18 +20,21 @@ from churn_radar.settings import Settings
 from churn_radar.simulator.customerio import CustomerioSimulation, create_customerio
 from churn_radar.simulator.server import running
 from churn_radar.triage.customer import CustomerRef, IdType
-from churn_radar.upstream import Unanswered, create_http
+from churn_radar.upstream import FREE_TURN, Turn, Unanswered, create_http
 from tests.integration.wire import Behaviour, Wire, cutting, drip, flooding, hang, saying, wire
 
 ID = CustomerRef(id="cust_1001")
 
 
 class NoPace:
-    calls, seconds = 1_000_000, 1.0
+    calls, seconds, taken = 1_000_000, 1.0, None
 
-    async def wait(self) -> None: ...
+    async def wait(self) -> Turn:
+        return FREE_TURN
 
     def keep_to(self, calls: int) -> None: ...
+
+    def stay_away(self, seconds: float) -> None: ...
 
 
 async def no_sleep(_: float) -> None: ...

@@ -18,7 +18,7 @@ from churn_radar.research.prompt import ASKS, CLARIFICATION_REPLY
 from churn_radar.settings import Settings
 from churn_radar.simulator.mavera import MaveraSimulation, create_mavera
 from churn_radar.simulator.server import running
-from churn_radar.upstream import RateSeen, Unanswered, create_http
+from churn_radar.upstream import FREE_TURN, RateSeen, Turn, Unanswered, create_http
 from tests.integration.wire import Behaviour, Wire, cutting, drip, flooding, hang, saying, wire
 
 PROMPT = "A high-value customer just gave a churn signal. Study how to keep this kind of customer, please."
@@ -27,11 +27,14 @@ QUESTION = "Happy to help. Which markets does the company sell in?"
 
 
 class NoPace:
-    calls, seconds = 1_000_000, 1.0
+    calls, seconds, taken = 1_000_000, 1.0, None
 
-    async def wait(self) -> None: ...
+    async def wait(self) -> Turn:
+        return FREE_TURN
 
     def keep_to(self, calls: int) -> None: ...
+
+    def stay_away(self, seconds: float) -> None: ...
 
 
 async def no_sleep(_: float) -> None: ...

@@ -214,7 +214,7 @@ async def test_the_document_holds_no_secret_and_no_path_of_a_machine(live: Runni
     for value in (*live.service.settings.api_keys, *live.service.settings.cio_webhook_secret):
         assert value.get_secret_value() not in text
     assert "/home/" not in text
-    assert str(live.service.record.path.parent) not in text
+    assert str(live.service.record.folder) not in text
 
 
 async def test_the_document_is_the_same_at_every_reading(live: Running) -> None:

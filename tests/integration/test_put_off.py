@@ -19,7 +19,7 @@ from churn_radar.errors import OperatorMustAct, RecordUnavailable, RetryLater
 from churn_radar.store.due import let_go, next_due
 from churn_radar.store.record import open_record
 from churn_radar.store.tables import Status, deliveries, signal_history, signals
-from churn_radar.work.engine import Outcome, Step
+from churn_radar.work.engine import Engine, Outcome, Step
 from churn_radar.work.steps import utc_now
 from churn_radar.work.troubles import WAITS
 from tests.support.shift import Shift, Upstreams, shift
@@ -75,14 +75,27 @@ async def due_times(at_work: Shift) -> list[datetime | None]:
         return list((await connection.execute(select(signals.c.due_at).order_by(signals.c.seq))).scalars())
 
 
+def windows(at_work: Shift) -> dict[Step, Any]:
+    """What the feeder holds of each step."""
+    assert at_work.worker._feeder is not None
+    return dict(at_work.worker._feeder._windows)
+
+
+def jobs(at_work: Shift) -> Any:
+    """What the engine holds."""
+    engine = at_work.worker._engine
+    assert isinstance(engine, Engine)
+    return engine._queries._jobs
+
+
 async def looked_again(at_work: Shift, times: int = 3) -> None:
     """Wait until the record has been asked what is due."""
-    window = at_work.worker._feeder._windows[Step.DELIVER]
+    window = windows(at_work)[Step.DELIVER]
     for _ in range(times):
         before = window.look_at
 
         async def asked(before: float = before) -> bool:
-            return window.look_at != before
+            return bool(window.look_at != before)
 
         await until(asked, "a look at what is due")
 
@@ -95,8 +108,8 @@ async def test_thousands_that_are_put_off_leave_the_engine_empty(tmp_path: Path,
     async with shift(tmp_path, upstreams, now=clock) as at_work:
         await looked_again(at_work)
 
-        assert not at_work.worker._engine._queries._jobs
-        assert not any(window.put_off or window.held for window in at_work.worker._feeder._windows.values())
+        assert not jobs(at_work)
+        assert not any(window.put_off or window.held for window in windows(at_work).values())
         assert upstreams.looked_up == []
 
 
@@ -116,10 +129,10 @@ async def test_what_the_steps_put_off_leaves_the_engine_empty(tmp_path: Path, cl
         await at_work.all_become(Status.BRIEFED, 20)
 
         async def empty() -> bool:
-            return sink.calls == 20 and not at_work.worker._engine._queries._jobs
+            return bool(sink.calls == 20 and not jobs(at_work))
 
         await until(empty, "an empty engine")
-        assert not any(window.put_off or window.held for window in at_work.worker._feeder._windows.values())
+        assert not any(window.put_off or window.held for window in windows(at_work).values())
 
         clock.forward(HOUR * 1.2)
         await at_work.all_become(Status.BRIEFED, 60)

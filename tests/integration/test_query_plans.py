@@ -56,7 +56,7 @@ def listen(record: Record, heard: dict[str, Overheard]) -> None:
         told = parameters[0] if parameters and isinstance(parameters[0], tuple) else parameters
         heard.setdefault(re.sub(r"\?(, \?)+", "?, ...", statement), Overheard(statement, told))
 
-    for engine in (record._engine.sync_engine, record._writer._thread.engine):
+    for engine in record.engines:
         event.listen(engine, "before_cursor_execute", hear)
 
 
@@ -72,6 +72,7 @@ async def live_through_everything(folder: Path) -> dict[str, Overheard]:
         "monthly_credits": 1000,
         "over_budget_mrr": 0,
         "reuse_research_days": 1,
+        "quarantine_folder": folder,
         "research_stronger_signals": True,
     }
     async with work.service(folder, sinks=[work.ListSink(), work.ListSink("other", [OSError()] * 9)], **told) as live:
@@ -159,8 +160,8 @@ async def live_through_a_quarantine(live: work.Running) -> None:
 def listening_init(init: Any, heard: dict[str, Overheard]) -> Any:
     """The record's own beginning, overheard from the first statement on."""
 
-    def begin(self: Record, *parts: Any) -> None:
-        init(self, *parts)
+    def begin(self: Record, *parts: Any, **named: Any) -> None:
+        init(self, *parts, **named)
         listen(self, heard)
 
     return begin
@@ -211,7 +212,7 @@ async def test_no_query_of_the_service_walks_through_a_table_or_sorts_what_it_ta
             if text.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
         }
         # The door's own statement goes past SQLAlchemy, to the driver.
-        assert plan(connection, Overheard(arrivals._insert_signals(1), (None,) * len(arrivals._COLUMNS))) == []
+        assert plan(connection, Overheard(arrivals._insert_signals(1), (None,) * len(arrivals.COLUMNS))) == []
     for text, (each, steps) in plans.items():
         assert walks(each, steps) == [], text
     # When the next is due, what is due, and what is put off at all, is found among nothing else.

@@ -17,6 +17,8 @@ from churn_radar.work.engine import Again, Done, Step, Task
 from churn_radar.work.replay import Replayed, replay, replay_all
 from tests.support.work import ListSink, Workshop, payload, workshop
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 JANE = "cust_1001"
 
 

@@ -27,6 +27,8 @@ from churn_radar.work.research import ResearchStep
 from churn_radar.work.troubles import PROBE_DELAYS
 from tests.support.work import ListSink, Workshop, known_by, payload, workshop
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 JANE = "cust_1001"
 SECTIONS = {ask.key for ask in ASKS}
 FULL = "\n\n".join(f"## {ask.heading}\n\nAnswer to {ask.key}." for ask in ASKS)

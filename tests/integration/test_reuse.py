@@ -23,6 +23,8 @@ from churn_radar.store.tables import Status, briefs, credits
 from churn_radar.work.engine import Again, Done
 from tests.support.work import Workshop, payload, workshop
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 FULL = "\n\n".join(f"## {ask.heading}\n\nAnswer to {ask.key}." for ask in ASKS)
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import create_engine
 
 from churn_radar.errors import RecordUnusable
 from churn_radar.store import migrations
-from churn_radar.store.schema import SchemaState, _config, inspect_record, sqlite_path, upgrade_record
+from churn_radar.store.schema import SchemaState, alembic_config, inspect_record, sqlite_path, upgrade_record
 from churn_radar.store.tables import metadata
 from tests.support.door import arrival, house, shop_window, unprivileged
 
@@ -147,13 +147,13 @@ def test_a_first_start_that_breaks_off_half_way_leaves_an_empty_file(
     assert inspect_record(path) is SchemaState.CURRENT
 
 
-REVISIONS = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+REVISIONS = [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()][::-1]
 
 
 def record_of(path: Path, revision: str) -> None:
     """A record as the release with this revision left it, with a row in every table."""
     engine = create_engine(f"sqlite:///{path}")
-    config = _config()
+    config = alembic_config()
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

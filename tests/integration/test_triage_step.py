@@ -28,6 +28,8 @@ from churn_radar.work.triaged import Triaged
 from churn_radar.work.troubles import PROBE_DELAYS
 from tests.support.work import Workshop, known_by, payload, workshop
 
+pytestmark = pytest.mark.usefixtures("everywhere")
+
 JANE = "cust_1001"
 
 

@@ -315,7 +315,7 @@ async def test_when_the_writer_dies_everybody_who_waits_is_told_and_so_is_who_co
             await begun()
             waiting.append(asyncio.ensure_future(home.record.accept(arrival("row in the queue"))))
             await asyncio.sleep(0)
-            home.record._writer._task.cancel()  # type: ignore[union-attr]
+            home.record._rows._task.cancel()  # type: ignore[union-attr]
             told = await all_of(*waiting, home.record.accept(arrival("later")), home.record.write(inserting("later")))
         assert [str(each) for each in told] == ["the record's writer has stopped; restart the service"] * 5
         assert {type(each) for each in told} == {RecordUnavailable}
@@ -329,7 +329,7 @@ async def test_a_unit_of_work_under_way_is_told_when_the_writer_dies(tmp_path: P
         with held(home.path):
             unit = asyncio.ensure_future(home.record.write(inserting("unit")))
             await begun()
-            home.record._writer._task.cancel()  # type: ignore[union-attr]
+            home.record._rows._task.cancel()  # type: ignore[union-attr]
             with pytest.raises(RecordUnavailable, match="has stopped"):
                 await unit
 

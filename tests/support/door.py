@@ -20,11 +20,14 @@ from starlette.types import Message, Scope
 
 from churn_radar.intake.door import MAX_BODIES_BYTES, PATH, Door
 from churn_radar.intake.signature import sign
+from churn_radar.store import arrivals_postgres
 from churn_radar.store.arrivals import Accepted, Arrival, Cursor, insert_arrivals
+from churn_radar.store.dialect import is_shared
 from churn_radar.store.record import Record, open_record
 from churn_radar.store.signals import Signal, list_signals, quarantined_body
 from churn_radar.store.tables import Status
 from churn_radar.triage.customer import CustomerRef
+from tests.support.postgres import url_for
 
 SECRET = b"signing-key-of-the-tests"
 ALERTS = ("unsubscribed", "bounced", "complained")
@@ -50,7 +53,9 @@ def arrival(key: str, **values: Any) -> Arrival:
 
 
 async def insert_into(connection: AsyncConnection, arrivals: Sequence[Arrival]) -> list[Accepted]:
-    """What the door's own thread does to arrivals, on a connection of SQLAlchemy's."""
+    """What the door's own writer does to arrivals, on a connection of SQLAlchemy's."""
+    if is_shared(connection.dialect):
+        return await arrivals_postgres.insert_arrivals(connection, arrivals)
     return await connection.run_sync(lambda sync: insert_arrivals(cast("Cursor", sync.connection.cursor()), arrivals))
 
 
@@ -195,11 +200,11 @@ def door_of(
 
 @contextlib.asynccontextmanager
 async def house(folder: Path, *, commit_timeout_seconds: float = 3.0, max_waiting: int = 2000) -> AsyncIterator[House]:
-    """Open `record.db` in a folder, with a door in front of it."""
+    """Open `record.db` in a folder, or the database of the test, with a door in front of it."""
     path = folder / "record.db"
     commits: list[Sequence[Accepted]] = []
     async with open_record(
-        f"sqlite:///{path}",
+        url_for(folder),
         on_accepted=commits.append,
         commit_timeout_seconds=commit_timeout_seconds,
         max_waiting=max_waiting,

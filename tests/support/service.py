@@ -120,10 +120,14 @@ class ServiceProcess:
             assert self.process is not None
             if self.process.returncode is not None:
                 raise AssertionError(f"the service ended with {self.process.returncode}: {self.log[already:]}")
-            found = re.search(r'"url": ?"(http://[^"]+)"', self.log[already:])
-            return found.group(1) if found else None
+            return self.is_up(self.log[already:])
 
         self.url = await eventually(listening, "the service to listen")
+
+    def is_up(self, log: str) -> str | None:
+        """The address that its log tells, once it listens."""
+        found = re.search(r'"url": ?"(http://[^"]+)"', log)
+        return found.group(1) if found else None
 
     async def kill(self) -> None:
         """SIGKILL: no clean-up, no goodbye."""

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import httpx
 import structlog
+from sqlalchemy import select
 
 from churn_radar import logs
 from churn_radar.app import Service, create_app, running_service
@@ -36,6 +37,8 @@ from churn_radar.store.briefs import list_briefs
 from churn_radar.store.deliveries import Delivery, deliveries_of
 from churn_radar.store.record import Record, open_record
 from churn_radar.store.signals import Signal, history, load_signal
+from churn_radar.store.tables import signals
+from churn_radar.upstream import FREE_TURN, Turn
 from churn_radar.work.deliver import DeliverStep
 from churn_radar.work.engine import Outcome, Step, Task
 from churn_radar.work.joining import JoinRule
@@ -44,6 +47,7 @@ from churn_radar.work.research import ResearchStep
 from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor
 from churn_radar.work.triage import TriageStep
+from tests.support.postgres import url_for
 
 T = TypeVar("T")
 
@@ -66,7 +70,7 @@ def settings_for(folder: Path, **told: Any) -> Settings:
             "cio_webhook_secret": SECRET,
             "mavera_api_key": MAVERA_KEY,
             "api_keys": KEY,
-            "database_url": f"sqlite:///{folder / 'record.db'}",
+            "database_url": url_for(folder),
             "retry_delays_seconds": (0.01, 0.01, 0.01),
             "in_call_attempts": 1,
             "unknown_customer_retry_seconds": 0.01,
@@ -112,12 +116,15 @@ class Clock:
 class NoPace:
     """Every call may go out at once."""
 
-    calls, seconds = 1_000_000, 1.0
+    calls, seconds, taken = 1_000_000, 1.0, None
 
-    async def wait(self) -> None:
-        return
+    async def wait(self) -> Turn:
+        return FREE_TURN
 
     def keep_to(self, calls: int) -> None:
+        return
+
+    def stay_away(self, seconds: float) -> None:
         return
 
 
@@ -167,9 +174,7 @@ class Workshop:
         """Store an arrival; returns its row."""
         await self.record.accept(arrival)
         async with self.record.read() as connection:
-            found = await connection.exec_driver_sql(
-                "SELECT seq FROM signals WHERE event_key = ?", (arrival.event_key,)
-            )
+            found = await connection.execute(select(signals.c.seq).where(signals.c.event_key == arrival.event_key))
             return int(found.scalar_one())
 
     async def signal(self, seq: int) -> Signal:

@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from churn_radar.errors import GiveUp, OperatorMustAct, RetryLater, SettingsError, UpstreamError
-from churn_radar.upstream import Answer, RateSeen, Request, Unanswered, Upstream, WindowPace, create_http, per_second
+from churn_radar.upstream import (
+    Answer,
+    RateSeen,
+    Request,
+    Turn,
+    Unanswered,
+    Upstream,
+    WindowPace,
+    create_http,
+    per_second,
+)
 from churn_radar.upstream.decode import decode_json
 from churn_radar.upstream.rate import Throttle, read_rate
 from churn_radar.upstream.refusal import error_text, read_retry_after
@@ -46,12 +56,27 @@ class CountingPace:
         self.seconds = seconds
         self.kept_to = calls
         self.turns = 0
+        self.taken: int | None = None
+        self.stayed_away: list[float] = []
+        self.over = 0
 
-    async def wait(self) -> None:
+    async def wait(self) -> Turn:
         self.turns += 1
+        return _CountedTurn(self)
+
+    def stay_away(self, seconds: float) -> None:
+        self.stayed_away.append(seconds)
 
     def keep_to(self, calls: int) -> None:
         self.kept_to = calls
+
+
+class _CountedTurn:
+    def __init__(self, pace: CountingPace) -> None:
+        self._pace = pace
+
+    def over(self) -> None:
+        self._pace.over += 1
 
 
 Reply = httpx.Response | Exception
@@ -278,7 +303,7 @@ async def test_a_cancelled_call_stays_cancelled() -> None:
     async def for_ever() -> None:
         await asyncio.Event().wait()
 
-    bench.pace.wait = for_ever  # type: ignore[method-assign]
+    bench.pace.wait = for_ever  # type: ignore[method-assign, assignment]
     task = asyncio.create_task(bench.call())
     await asyncio.sleep(0)
     task.cancel()
@@ -699,3 +724,36 @@ async def test_no_log_line_holds_an_url(caplog: pytest.LogCaptureFixture) -> Non
     async with httpx.AsyncClient(transport=httpx.MockTransport(seen)) as mocked, http:
         await mocked.get("https://api.example.com/customers/jo%40example.com/attributes")
     assert "example.com" not in caplog.text
+
+
+# -- a limit that is shared with others
+
+
+async def test_each_turn_is_given_back_when_its_call_is_over() -> None:
+    bench = Bench(refused(500), GOOD)
+    await bench.call()
+    assert (bench.pace.turns, bench.pace.over) == (2, 2)
+
+
+async def test_whoever_shares_the_limit_hears_of_a_hold() -> None:
+    bench = Bench(refused(429, retry_after="7"), GOOD)
+    await bench.call()
+    assert bench.pace.stayed_away == [7.0]
+
+
+async def test_an_answer_that_holds_nothing_back_is_not_told_of() -> None:
+    bench = Bench(refused(500), GOOD)
+    await bench.call()
+    assert bench.pace.stayed_away == []
+
+
+async def test_what_a_429_teaches_counts_the_calls_of_all() -> None:
+    bench = Bench(refused(429), GOOD)
+    bench.pace.taken = 41
+    await bench.call()
+    assert bench.pace.kept_to == 150, "never below a quarter of the setting at once"
+    bench.pace.taken = 501
+    bench.replies, bench.requests = [refused(429), GOOD], []
+    bench.time.seconds += 10_000
+    await bench.call()
+    assert bench.pace.kept_to == 500

@@ -62,7 +62,7 @@ class Accepted(NamedTuple):
     seq: int | None = None
 
 
-_COLUMNS = (
+COLUMNS = (
     signals.c.signal_id,
     signals.c.event_key,
     signals.c.event_id,
@@ -93,7 +93,7 @@ MOST_ROWS = 32
 @cache
 def _insert_signals(rows: int) -> str:
     numbered: list[dict[str, Any]] = [
-        {column.name: bindparam(f"{column.name}_{row}") for column in _COLUMNS} for row in range(rows)
+        {column.name: bindparam(f"{column.name}_{row}") for column in COLUMNS} for row in range(rows)
     ]
     return statement_text(insert_or_ignore(signals).values(numbered))
 

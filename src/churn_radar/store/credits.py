@@ -42,9 +42,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """A signal that waits for the budget, and the MRR that triage found (0 when it cannot be read)."""
+    """A signal that waits for the budget, its place in the line, and the MRR that triage found (0 when unreadable)."""
 
     seq: int
+    priority: int
     mrr: Decimal
 
 
@@ -148,8 +149,10 @@ async def waiting_for_budget(
     """
     page, further = await page_put_off(connection, Status.WAITING, after=after, limit=limit)
     waiting = [each.seq for each in page if (each.reason or "").startswith(WAITS_FOR_BUDGET)]
-    found = await connection.execute(select(signals.c.seq, signals.c.triage).where(signals.c.seq.in_(waiting)))
-    return [Waiter(seq, _mrr(triage)) for seq, triage in found], further
+    found = await connection.execute(
+        select(signals.c.seq, signals.c.priority, signals.c.triage).where(signals.c.seq.in_(waiting))
+    )
+    return [Waiter(seq, priority, _mrr(triage)) for seq, priority, triage in found], further
 
 
 async def let_go(connection: AsyncConnection, seqs: Sequence[int], *, now: datetime) -> None:

@@ -7,14 +7,28 @@ known by it alone; what that costs does not grow with how many they are.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, bindparam, delete, insert, or_, select, text, union, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    RowMapping,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    select,
+    text,
+    union,
+    union_all,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from churn_radar.store.dialect import Held, hold, is_shared, is_storable
 from churn_radar.store.tables import BY_MAIL_ALONE, briefs, customers, signals
 from churn_radar.triage.customer import CustomerRef, Profile
 
@@ -87,20 +101,27 @@ class _Acquaintances:
         return same
 
 
-async def _acquaintances(connection: AsyncConnection, refs: Sequence[CustomerRef]) -> _Acquaintances:
+def _that_matter(refs: Sequence[CustomerRef]) -> list[ColumnElement[bool]]:
+    """The conditions under which a row counts for telling who is who among some references.
+
+    It shares a lasting identifier with one, or had its mail address last, or is known by that alone.
+    """
     mails = {ref.email.lower() for ref in refs if ref.email}
     asked = (
         (customers.c.cio_id, {ref.cio_id for ref in refs if ref.cio_id}),
         (customers.c.customer_id, {ref.id for ref in refs if ref.id}),
     )
-    statements = [select(customers).where(column.in_(values)) for column, values in asked if values]
+    conditions: list[ColumnElement[bool]] = [column.in_(values) for column, values in asked if values]
     if mails:
         last = union_all(*(select(_had_last(mail, limit=1).subquery().c.seq) for mail in sorted(mails)))
-        statements.append(select(customers).where(customers.c.seq.in_(last)))
-        statements.append(select(customers).where(customers.c.email.in_(mails), text(BY_MAIL_ALONE)))
+        conditions += [customers.c.seq.in_(last), and_(customers.c.email.in_(mails), text(BY_MAIL_ALONE))]
+    return conditions
+
+
+async def _acquaintances(connection: AsyncConnection, refs: Sequence[CustomerRef]) -> _Acquaintances:
     rows: dict[int, KnownCustomer] = {}
-    for statement in statements:
-        found = await connection.execute(statement)
+    for condition in _that_matter(refs):
+        found = await connection.execute(select(customers).where(condition))
         rows |= {row["seq"]: _known(row) for row in found.mappings()}
     return _Acquaintances(sorted(rows.values(), key=lambda row: (row.seen_at, row.seq), reverse=True))
 
@@ -120,6 +141,45 @@ async def recall_all(connection: AsyncConnection, refs: Sequence[CustomerRef]) -
 async def recall(connection: AsyncConnection, ref: CustomerRef) -> KnownCustomer | None:
     """The customer that a reference names, as last seen."""
     return (await recall_all(connection, [ref]))[0]
+
+
+async def hold_customers(connection: AsyncConnection, refs: Sequence[CustomerRef], seqs: Collection[int] = ()) -> None:
+    """Decide alone, until this transaction ends, who these customers are and which of their signals share a brief.
+
+    Those who are not in the record yet are held by their names, the others by their rows too: two references without
+    a name in common may mean one row. Always in that order, and before any signal, so that nobody waits in a circle.
+    """
+    if not is_shared(connection.dialect):
+        return
+    await hold(connection, Held.NAMES, {f"{kind} {name}" for ref in refs for kind, name in _names(ref)})
+    matter = [select(customers.c.seq).where(condition) for condition in _that_matter(refs)]
+    if seqs:
+        matter.append(select(customers.c.seq).where(customers.c.seq.in_(seqs)))
+    held: set[int] = set()
+    # While this waited for a row its address may have gone to somebody else: then another one had it last.
+    while matter and (more := set((await connection.execute(union_all(*matter))).scalars()) - held):
+        await connection.execute(
+            select(customers.c.seq)
+            .where(customers.c.seq.in_(more))
+            .order_by(customers.c.seq)
+            .with_for_update(key_share=True)
+        )
+        held |= more
+
+
+async def hold_customer_of(connection: AsyncConnection, signal_seq: int) -> int | None:
+    """As `hold_customers`, for the customer of a signal; returns their row, None when they were not looked up yet.
+
+    It may be another row than the caller has seen: two become one when a look-up shows that they are.
+    """
+    while True:
+        of_signal = select(signals.c.customer_seq).where(signals.c.seq == signal_seq)
+        seq: int | None = (await connection.execute(of_signal)).scalar()
+        if seq is None or not is_shared(connection.dialect):
+            return seq
+        held = select(customers.c.seq).where(customers.c.seq == seq).with_for_update(key_share=True)
+        if (await connection.execute(held)).first() is not None:
+            return seq
 
 
 async def remember_all(connection: AsyncConnection, profiles: Sequence[Profile], now: datetime) -> list[int]:
@@ -185,15 +245,22 @@ async def rows_now(connection: AsyncConnection, known: Sequence[KnownCustomer]) 
         return []
     there = await connection.execute(select(customers.c.seq).where(customers.c.seq.in_([each.seq for each in known])))
     still = set(there.scalars())
-    moved = [each for each in known if each.seq not in still]
-    found = await recall_all(connection, [each.profile.ref for each in moved]) if moved else []
-    now_at = {each.seq: to.seq for each, to in zip(moved, found, strict=True) if to is not None}
-    return [now_at.get(each.seq, each.seq) for each in known]
+    rows = {each.seq: each.seq for each in known if each.seq in still}
+    for each in known:
+        if each.seq not in rows:
+            found = await recall(connection, each.profile.ref)
+            rows[each.seq] = found.seq if found else await remember(connection, each.profile, each.seen_at)
+    return [rows[each.seq] for each in known]
 
 
 async def remember(connection: AsyncConnection, profile: Profile, now: datetime) -> int:
     """Keep a profile that was just read live; returns the customer's row number."""
     return (await remember_all(connection, [profile], now))[0]
+
+
+def _names(ref: CustomerRef) -> set[tuple[str, str]]:
+    named = (("id", ref.id), ("cio_id", ref.cio_id), ("email", ref.email and ref.email.lower()))
+    return {(kind, value) for kind, value in named if value}
 
 
 async def _insert(connection: AsyncConnection, profiles: Sequence[Profile], now: datetime) -> dict[CustomerRef, int]:
@@ -245,13 +312,18 @@ async def customers_named(connection: AsyncConnection, name: str) -> tuple[int, 
     Also by the id that an event named them by: a customer who was merged goes by another one since. Of an address that
     many share, those who had it last.
     """
-    known_as = select(customers.c.seq).where(or_(customers.c.customer_id == name, customers.c.cio_id == name))
+    if not is_storable(name):
+        return ()
     had_last = _had_last(name.lower(), limit=MOST_OF_AN_ADDRESS).subquery()
-    named_as = select(signals.c.customer_seq).where(
-        or_(signals.c.customer_id == name, signals.c.cio_id == name), signals.c.customer_seq.is_not(None)
-    )
-    every = union(known_as, select(had_last.c.seq), named_as)
-    return tuple(sorted(seq for (seq,) in await connection.execute(every)))
+    # Each by an index of its own: what is looked for by one name or another is not, on every database.
+    known_as = [
+        select(customers.c.seq).where(column == name) for column in (customers.c.customer_id, customers.c.cio_id)
+    ]
+    named_as = [
+        select(signals.c.customer_seq).where(column == name) for column in (signals.c.customer_id, signals.c.cio_id)
+    ]
+    every = union(*known_as, select(had_last.c.seq), *named_as)
+    return tuple(sorted(seq for (seq,) in await connection.execute(every) if seq is not None))
 
 
 async def load_customer(connection: AsyncConnection, seq: int) -> KnownCustomer | None:

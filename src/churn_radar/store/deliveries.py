@@ -79,10 +79,10 @@ async def settle(
     due_at: datetime | None = None,
     reason: str | None = None,
 ) -> None:
-    """Write down what became of an attempt."""
+    """Write down what became of an attempt; one that has been delivered meanwhile stays delivered."""
     await connection.execute(
         update(deliveries)
-        .where(deliveries.c.seq == seq)
+        .where(deliveries.c.seq == seq, deliveries.c.status == DeliveryStatus.PENDING)
         .values(status=status, attempts=attempts, due_at=due_at, reason=reason, updated_at=now)
     )
 
@@ -120,6 +120,7 @@ async def let_go_due(connection: AsyncConnection, *, now: datetime, limit: int) 
         )
         .order_by(deliveries.c.due_at)
         .limit(limit)
+        .with_for_update(skip_locked=True)
     )
     rows = await connection.execute(
         update(deliveries).where(deliveries.c.seq.in_(due)).values(due_at=None).returning(deliveries.c.seq)
@@ -144,9 +145,10 @@ async def deliveries_of(connection: AsyncConnection, brief_seq: int) -> list[Del
 async def revive_deliveries(connection: AsyncConnection, brief_seq: int, now: datetime) -> list[int]:
     """Owe a brief again to the sinks that had given up on it; returns the rows' numbers."""
     dead = [each.seq for each in await deliveries_of(connection, brief_seq) if each.status is DeliveryStatus.DEAD]
-    await connection.execute(
+    revived = await connection.execute(
         update(deliveries)
-        .where(deliveries.c.seq.in_(dead))
+        .where(deliveries.c.seq.in_(dead), deliveries.c.status == DeliveryStatus.DEAD)
         .values(status=DeliveryStatus.PENDING, attempts=0, due_at=None, reason=None, updated_at=now)
+        .returning(deliveries.c.seq)
     )
-    return dead
+    return sorted(revived.scalars())

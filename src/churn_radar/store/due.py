@@ -40,12 +40,16 @@ async def next_due(connection: AsyncConnection, status: Status) -> datetime | No
 
 
 async def due_signals(connection: AsyncConnection, status: Status, *, now: datetime, limit: int) -> list[Due]:
-    """Signals of a status whose time has come, at most so many, those that have been due for longest."""
+    """Signals of a status whose time has come, at most so many, those that have been due for longest.
+
+    They are the caller's until this transaction ends: another replica that asks meanwhile gets others.
+    """
     rows = await connection.execute(
         select(signals.c.seq, signals.c.priority, signals.c.reason)
         .where(signals.c.status == status, signals.c.due_at.is_not(None), signals.c.due_at <= now)
         .order_by(signals.c.due_at)
         .limit(limit)
+        .with_for_update(key_share=True, skip_locked=True)
     )
     return [Due(*row) for row in rows]
 

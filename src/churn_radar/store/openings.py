@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.research.budget import LONGEST_CALL
 from churn_radar.research.reuse import MOST_FOLLOW_UPS, Opening
+from churn_radar.store.dialect import Held, hold
 from churn_radar.store.tables import REUSABLE, UNDER_WAY, briefs, credits
 
 
@@ -47,6 +48,14 @@ async def find_opening(
         )
     ).first()
     return Opening(*row) if row else None
+
+
+async def hold_openings(connection: AsyncConnection, *, persona: str, kind: str, plan: str) -> None:
+    """Choose alone, until this transaction ends, among the threads about this kind of customer.
+
+    Whoever chooses next finds this one taken, by the entry that this transaction makes in the ledger.
+    """
+    await hold(connection, Held.OPENINGS, [f"{persona} {kind} {plan}"])
 
 
 async def give_thread_up(connection: AsyncConnection, opening: Opening, now: datetime) -> None:

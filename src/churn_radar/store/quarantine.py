@@ -90,7 +90,7 @@ async def take_out(connection: AsyncConnection, seqs: Sequence[int], *, reason: 
     """
     gone = []
     for seq, _ in await sizes_of(connection, seqs):
-        signal = await load_signal(connection, seq)
+        signal = await load_signal(connection, seq, to_change=True)
         if signal is not None and signal.kind is None:
             await advance(connection, seq, expected=_UNREAD, to=Status.SKIPPED, now=now, reason=reason)
         await forget_body(connection, seq)
@@ -113,7 +113,7 @@ async def bring_back(connection: AsyncConnection, arrival: Arrival, now: datetim
         seq = (await connection.execute(added)).scalar_one()
         await connection.execute(insert(quarantined_bodies).values(signal_seq=seq, **body))
         return True
-    signal = await load_signal(connection, known)
+    signal = await load_signal(connection, known, to_change=True)
     if signal is None or signal.kind is not None or await sizes_of(connection, [known]):
         return False
     await advance(connection, known, expected=(Status.SKIPPED,), to=Status.QUARANTINED, now=now, reason=arrival.reason)

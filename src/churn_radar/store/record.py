@@ -1,38 +1,70 @@
-"""The record: one SQLite file, opened once, written by one writer, read by many.
+"""The record: one SQLite file, opened once, written by one writer, read by many; or a Postgres database.
 
-Opening takes an exclusive lock (a second process on the same file stops with a clear line), brings the schema
+Opening a file takes an exclusive lock (a second process on the same file stops with a clear line), brings the schema
 up to date, and sets WAL with `synchronous=FULL`: what is committed survives a kill and a power cut.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
-from sqlalchemy import URL, event, text
+from sqlalchemy import URL, Engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from churn_radar.errors import RecordLocked, RecordUnavailable, RecordUnusable
 from churn_radar.store.arrivals import Accepted, Arrival
+from churn_radar.store.postgres import is_postgres
 from churn_radar.store.schema import sqlite_path, upgrade_record
+from churn_radar.store.schema_postgres import EngineSchema
 from churn_radar.store.thread import PRAGMAS, T, Work, WriterThread
+from churn_radar.store.transactions import OnStored
 from churn_radar.store.writer import GroupWriter
 
 READERS = 4
 
 
-class Record:
-    """Everything that must not be lost. Made by `open_record`, closed by its context."""
+class Write(Protocol):
+    """Runs a piece of work in a transaction."""
 
-    def __init__(self, engine: AsyncEngine, writer: GroupWriter, path: Path) -> None:
+    def __call__(self, work: Work[T], /) -> Awaitable[T]:
+        """Its result, once that is on disk."""
+        ...
+
+
+class Record:
+    """Everything that must not be lost. Made by `open_record`, closed by its context.
+
+    `path` is the file; None on Postgres. `name` and `folder` are for the files that are written beside it. `engines`
+    are SQLAlchemy's, all that statements go through.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        rows: GroupWriter,
+        *,
+        write: Write,
+        check: Callable[[], Awaitable[None]],
+        reading: Callable[[str], AbstractContextManager[None]],
+        engines: Sequence[Engine],
+        path: Path | None = None,
+    ) -> None:
         self._engine = engine
-        self._writer = writer
+        self._rows = rows
+        self._write = write
+        self._check = check
+        self._reading = reading
+        self.engines = tuple(engines)
         self.path = path
+        self.name = path.stem if path else "churn_radar"
+        self.folder = path.parent if path else Path()
 
     async def accept(self, arrival: Arrival) -> Accepted:
         """Store one arrival for good; returns once it is on disk.
@@ -43,11 +75,11 @@ class Record:
 
     def accept_soon(self, arrival: Arrival) -> asyncio.Future[Accepted]:
         """As `accept`, without a coroutine of its own: for the door, which does this thousands of times a second."""
-        return self._writer.add_row(arrival)
+        return self._rows.add_row(arrival)
 
     async def write(self, work: Work[T]) -> T:
-        """Run `work(connection)` inside the next commit; see GroupWriter.write."""
-        return await self._writer.write(work)
+        """Run `work(connection)` inside a commit; see GroupWriter.write, and on Postgres Transactions.write."""
+        return await self._write(work)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -55,26 +87,33 @@ class Record:
 
         Raises RecordUnavailable when the record cannot be read.
         """
-        try:
+        with self._reading("cannot be read"):
             async with self._engine.connect() as connection:
                 yield connection
-        except SQLAlchemyError as error:
-            raise RecordUnavailable(f"the record cannot be read: {type(error).__name__}") from error
 
     @property
     def waiting(self) -> int:
         """Arrivals that wait for a commit."""
-        return self._writer.waiting
+        return self._rows.waiting
 
     async def check(self) -> None:
         """Prove that the record can commit now; raises RecordUnavailable when it cannot."""
+        self._rows.require_alive()
+        await self._check()
 
-        async def touch(connection: AsyncConnection) -> None:
-            # Writes a page (the header's user_version) without changing anything: a full disk shows.
-            version = (await connection.execute(text("PRAGMA user_version"))).scalar_one()
-            await connection.execute(text(f"PRAGMA user_version = {int(version)}"))
 
-        await self._writer.write(touch)
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise RecordUnavailable(f"the record {what}: {type(error).__name__}") from error
+
+
+async def _touch(connection: AsyncConnection) -> None:
+    # Writes a page (the header's user_version) without changing anything: a full disk shows.
+    version = (await connection.execute(text("PRAGMA user_version"))).scalar_one()
+    await connection.execute(text(f"PRAGMA user_version = {int(version)}"))
 
 
 def _reading(path: Path) -> AsyncEngine:
@@ -132,32 +171,76 @@ async def open_record(
     database_url: str,
     *,
     on_accepted: Callable[[Sequence[Accepted]], None] = lambda accepted: None,
+    on_stored: OnStored | None = None,
     commit_timeout_seconds: float = 3.0,
     max_waiting: int = 2000,
+    connections: int = 10,
+    engine_schema: EngineSchema | None = None,
 ) -> AsyncIterator[Record]:
     """Open the record for as long as the context lasts; `on_accepted` hears of each commit's arrivals.
 
+    What comes last in the list is for Postgres: `on_stored` is awaited with the new arrivals inside the transaction
+    that keeps them, `connections` bounds the pool, `engine_schema` is what else has to be up to date there.
     Raises RecordLocked or RecordUnusable (see `churn_radar.store.schema`) before anything is altered.
     """
-    path = sqlite_path(database_url)
+    if is_postgres(database_url):
+        from churn_radar.store.record_postgres import open_postgres
+
+        opening = open_postgres(
+            database_url,
+            on_accepted=on_accepted,
+            on_stored=on_stored,
+            commit_timeout_seconds=commit_timeout_seconds,
+            max_waiting=max_waiting,
+            connections=connections,
+            engine_schema=engine_schema,
+        )
+    else:
+        opening = _open_file(
+            sqlite_path(database_url),
+            on_accepted=on_accepted,
+            commit_timeout_seconds=commit_timeout_seconds,
+            max_waiting=max_waiting,
+        )
+    async with opening as record:
+        yield record
+
+
+@asynccontextmanager
+async def _open_file(
+    path: Path,
+    *,
+    on_accepted: Callable[[Sequence[Accepted]], None],
+    commit_timeout_seconds: float,
+    max_waiting: int,
+) -> AsyncIterator[Record]:
     if not path.parent.is_dir():
         raise RecordUnusable(f"the folder of the database, {str(path.parent)!r}, does not exist; create it")
     lock = lock_record(path)
     try:
         upgrade_record(path)
-        reading, thread = _reading(path), WriterThread(path)
+        engine, thread = _reading(path), WriterThread(path)
         writer = GroupWriter(
-            thread,
+            thread.insert,
+            thread.run,
             on_committed=on_accepted,
             timeout_seconds=commit_timeout_seconds,
             max_waiting=max_waiting,
         )
         writer.start()
         try:
-            yield Record(reading, writer, path)
+            yield Record(
+                engine,
+                writer,
+                write=writer.write,
+                check=lambda: writer.write(_touch),
+                reading=_readable,
+                engines=[engine.sync_engine, thread.engine],
+                path=path,
+            )
         finally:
             await writer.stop()
             await thread.close()
-            await reading.dispose()
+            await engine.dispose()
     finally:
         lock.release()

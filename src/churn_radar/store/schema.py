@@ -23,6 +23,8 @@ from sqlalchemy.pool import NullPool
 from churn_radar.errors import RecordUnusable
 from churn_radar.store.tables import signals
 
+VERSION_TABLE = "alembic_version"
+
 
 class SchemaState(StrEnum):
     """How a record's schema compares with this release."""
@@ -45,7 +47,8 @@ def sqlite_path(database_url: str) -> Path:
     return Path(name)
 
 
-def _config() -> Config:
+def alembic_config() -> Config:
+    """Alembic's configuration: where the migrations are."""
     config = Config()
     config.set_main_option("script_location", str(resources.files("churn_radar.store") / "migrations"))
     return config
@@ -55,9 +58,14 @@ def _state(connection: Connection) -> SchemaState:
     tables = inspect(connection).get_table_names()
     if not tables:
         return SchemaState.EMPTY
-    if not {"alembic_version", signals.name} <= set(tables):
+    if not {VERSION_TABLE, signals.name} <= set(tables):
         return SchemaState.FOREIGN
-    scripts = ScriptDirectory.from_config(_config())
+    return compare_version(connection)
+
+
+def compare_version(connection: Connection) -> SchemaState:
+    """How the schema of a database that holds a record compares with this release."""
+    scripts = ScriptDirectory.from_config(alembic_config())
     current = MigrationContext.configure(connection).get_current_revision()
     if current == scripts.get_current_head():
         return SchemaState.CURRENT
@@ -137,7 +145,7 @@ def upgrade_record(path: Path) -> SchemaState:
         with engine.begin() as connection:
             # SQLite opens a read-only file, and even begins a write there, without a word: only a write tells.
             connection.exec_driver_sql("PRAGMA user_version = 0")
-            config = _config()
+            config = alembic_config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except DatabaseError as error:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, bindparam, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, false, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from churn_radar.store.dialect import is_storable
 from churn_radar.store.tables import (
     FRESH_WAITING,
     UNFINISHED,
@@ -102,9 +103,12 @@ def _signal(row: RowMapping) -> Signal:
     )
 
 
-async def load_signal(connection: AsyncConnection, seq: int) -> Signal | None:
-    """The signal of a row number."""
-    row = (await connection.execute(select(signals).where(signals.c.seq == seq))).mappings().first()
+async def load_signal(connection: AsyncConnection, seq: int, *, to_change: bool = False) -> Signal | None:
+    """The signal of a row number; `to_change` it, nobody else does until this transaction ends."""
+    statement = select(signals).where(signals.c.seq == seq)
+    if to_change:
+        statement = statement.with_for_update(key_share=True)
+    row = (await connection.execute(statement)).mappings().first()
     return _signal(row) if row else None
 
 
@@ -116,6 +120,8 @@ async def load_signals(connection: AsyncConnection, seqs: Sequence[int]) -> list
 
 async def find_signal(connection: AsyncConnection, public_id: str) -> Signal | None:
     """The signal of our id, or the newest that carries Customer.io's id (kinds may share one)."""
+    if not is_storable(public_id):
+        return None
     ours = (await connection.execute(select(signals).where(signals.c.signal_id == public_id))).mappings().first()
     if ours:
         return _signal(ours)
@@ -173,8 +179,12 @@ async def standing_at(connection: AsyncConnection, seqs: Sequence[int], status: 
 
     With each, whether it is forced: a replay may have asked for that since it was loaded.
     """
+    # In one order, so that two who want some of the same never wait for each other; SQLite leaves the lock out.
     rows = await connection.execute(
-        select(signals.c.seq, signals.c.forced).where(signals.c.seq.in_(seqs), signals.c.status == status)
+        select(signals.c.seq, signals.c.forced)
+        .where(signals.c.seq.in_(seqs), signals.c.status == status)
+        .order_by(signals.c.seq)
+        .with_for_update(key_share=True)
     )
     return {row.seq: row.forced for row in rows}
 
@@ -312,6 +322,8 @@ class CustomerNames:
 
     def matches(self) -> ColumnElement[bool]:
         """True for the customer's signals, looked up or not."""
+        if not is_storable(self.asked):
+            return false()
         return or_(
             signals.c.customer_seq.in_(self.customer_seqs),
             signals.c.customer_id == self.asked,

@@ -224,8 +224,8 @@ customers = Table(
     Index("ix_customers_cio_id", "cio_id"),
     # Thousands may share an address (an agency's, a reseller's): it is asked who had it last, never who has it.
     Index("ix_customers_email_seen_at", "email", "seen_at"),
-    # It begins with what its condition fixes already, as those of the signals do, and for the same reason.
-    _index_where("ix_customers_by_mail_alone", BY_MAIL_ALONE, "customer_id", "cio_id", "email"),
+    # What its condition fixes is in it as well, as in those of the signals, and for the same reason.
+    _index_where("ix_customers_by_mail_alone", BY_MAIL_ALONE, "email", "customer_id", "cio_id"),
     # Two rows may become one; the number of the one that went must never come to mean somebody else.
     sqlite_autoincrement=True,
 )

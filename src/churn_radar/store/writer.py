@@ -5,23 +5,25 @@ while the last commit ran, writes it in one transaction, and only then tells eac
 from the door go as one batch; other work (the results of the job steps) as another, each piece in a savepoint,
 so that one failing piece does not take its neighbours down.
 
-There is exactly one writer task for a record. It is the only thing that writes. Whatever fails in a batch, those who
-wait for it are told and the next batch is written; should the task end all the same, everybody is told at once, and
-readiness shows it.
+There is exactly one writer task for a record in a process. On SQLite it is the only thing that writes; on Postgres it
+carries the door's rows, and other work has transactions of its own (`churn_radar.store.transactions`). Whatever fails
+in a batch, those who wait for it are told and the next batch is written; should the task end all the same, everybody is
+told at once, and readiness shows it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import structlog
 from sqlalchemy.exc import OperationalError
 
 from churn_radar.errors import NotStorable, RecordUnavailable
-from churn_radar.store.thread import T, Work, WriterThread
+from churn_radar.store.arrivals import Accepted, Arrival
+from churn_radar.store.thread import Outcome, T, Work
 from churn_radar.store.waiting import Row, Unit, fail, give_up, refuse
 
 log = structlog.get_logger(__name__)
@@ -41,20 +43,23 @@ DOOR_CALM_SECONDS = 0.1
 
 
 class GroupWriter:
-    """Serialises all writes of one record and shares commits between them.
+    """Serialises what one process writes to a record, and shares commits between them.
 
+    `insert` commits a batch of the door's; `run`, where there is one, pieces of work (see `WriterThread` for both).
     `on_committed` hears of each batch of arrivals after its commit; if it fails, that is logged and no more.
     """
 
     def __init__(
         self,
-        thread: WriterThread,
+        insert: Callable[[Sequence[Arrival]], Awaitable[list[Accepted]]],
+        run: Callable[[Sequence[Work[Any]]], Awaitable[list[Outcome]]] | None = None,
         *,
         on_committed: Callable[[Sequence[Any]], None],
         timeout_seconds: float = 3.0,
         max_waiting: int = 2000,
     ) -> None:
-        self._thread = thread
+        self._insert = insert
+        self._run_units = run
         self._on_committed = on_committed
         self._timeout = timeout_seconds
         self._max_waiting = max_waiting
@@ -87,6 +92,11 @@ class GroupWriter:
         """Door rows that are not committed yet."""
         return len(self._rows) + len(self._in_commit)
 
+    def require_alive(self) -> None:
+        """Raises RecordUnavailable when the writer has died: then nothing is written until the service is restarted."""
+        if self._died:
+            raise RecordUnavailable(STOPPED)
+
     def add_row(self, value: Any) -> asyncio.Future[Any]:
         """Queue one door row; the future holds its outcome once committed.
 
@@ -94,8 +104,7 @@ class GroupWriter:
         when the commit fails or takes longer than the timeout; in the latter case the row may still be
         committed a moment later, which the sender's retry then finds as a duplicate.
         """
-        if self._died:
-            raise RecordUnavailable(STOPPED)
+        self.require_alive()
         if self._stopping or self.waiting >= self._max_waiting:
             raise RecordUnavailable("too many requests wait for a commit")
         loop = asyncio.get_running_loop()
@@ -113,9 +122,8 @@ class GroupWriter:
         fails, at work or at the commit. `work` may run a second time when a neighbour spoils the shared
         transaction: it must only touch the record.
         """
-        if self._died:
-            raise RecordUnavailable(STOPPED)
-        if self._stopping:
+        self.require_alive()
+        if self._stopping or self._run_units is None:
             raise RecordUnavailable("the record is closing")
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._units.append(Unit(work, done))
@@ -195,7 +203,7 @@ class GroupWriter:
 
     async def _commit_rows(self, rows: list[Row]) -> None:
         try:
-            outcomes = await self._thread.insert([row.value for row in rows])
+            outcomes = await self._insert([row.value for row in rows])
         except Exception as error:
             if len(rows) > 1 and not isinstance(error, RecordUnavailable):
                 # One of them spoils it for all: give each its own transaction.
@@ -215,8 +223,9 @@ class GroupWriter:
             log.exception("record.hand_over_failed", rows=len(rows))
 
     async def _commit_units(self, units: list[Unit]) -> None:
+        assert self._run_units is not None  # noqa: S101  `write` takes nothing without it
         try:
-            outcomes = await self._thread.run([unit.work for unit in units])
+            outcomes = await self._run_units([unit.work for unit in units])
         except Exception as error:
             if len(units) > 1 and not isinstance(error, OperationalError):
                 for unit in units:

@@ -26,7 +26,7 @@ from churn_radar import __version__, metrics
 from churn_radar.errors import GiveUp, RetryLater, SettingsError
 from churn_radar.upstream.decode import decode_json
 from churn_radar.upstream.failure import Unanswered, failure
-from churn_radar.upstream.pace import Pace
+from churn_radar.upstream.pace import Pace, Turn
 from churn_radar.upstream.rate import RateInForce, RateSeen, Throttle, read_rate
 from churn_radar.upstream.refusal import TOO_MANY, read_retry_after, refusal
 
@@ -167,7 +167,7 @@ class Upstream:
 
         async def attempt() -> T:
             async with self._slots:
-                left_at = await self._turn()
+                left_at, turn = await self._turn()
                 self._in_flight += 1
                 try:
                     wanted = request() if callable(request) else request
@@ -179,6 +179,7 @@ class Upstream:
                 finally:
                     self._in_flight -= 1
                     self._throttle.ended(left_at, self._monotonic())
+                    turn.over()
 
         retrying = AsyncRetrying(
             sleep=self._sleep,
@@ -209,8 +210,8 @@ class Upstream:
             too_many=self.too_many,
         )
 
-    async def _turn(self) -> float:
-        """Return when a call may leave, and when that was.
+    async def _turn(self) -> tuple[float, Turn]:
+        """Return when a call may leave: when that was, and the turn that is over when the call is.
 
         One waits at a time, in order of asking: a turn that a hold came in between is lost, and ten of those would
         be a good part of a window.
@@ -223,14 +224,19 @@ class Upstream:
                     if (wait := until - self._monotonic()) > 0:
                         await self._sleep(wait)
                 self._keep_pace()
-                await self._pace.wait()
-                # In small steps: an answer that comes meanwhile makes room sooner.
-                while (room := self._throttle.room_at(self._monotonic()) - self._monotonic()) > 0:
-                    await self._sleep(min(room, ROOM_STEP_SECONDS))
+                turn = await self._pace.wait()
+                try:
+                    # In small steps: an answer that comes meanwhile makes room sooner.
+                    while (room := self._throttle.room_at(self._monotonic()) - self._monotonic()) > 0:
+                        await self._sleep(min(room, ROOM_STEP_SECONDS))
+                except BaseException:
+                    turn.over()
+                    raise
                 if self._throttle.hold_until <= heeded:
                     left_at = self._monotonic()
                     self._throttle.leave(left_at)
-                    return left_at
+                    return left_at, turn
+                turn.over()
 
     def _keep_pace(self) -> None:
         before, calls = self._kept_to, self._throttle.in_force(self._monotonic())
@@ -304,14 +310,17 @@ class Upstream:
             self.rate, self._told_at = rate, datetime.fromtimestamp(unix, UTC)
         reset_in = 0.0 if rate is None else rate.reset_in(unix)
         asked = None if response.is_success else read_retry_after(response.headers.get("retry-after"), now=unix)
+        held_until = self._throttle.hold_until
         wait = None if asked is None else asked.total_seconds()
         if response.status_code == TOO_MANY:
             self.too_many += 1
             metrics.too_many(self.service)
-            self._throttle.refused(left_at, now, rate, reset_in=reset_in, wait=wait)
+            self._throttle.refused(left_at, now, rate, reset_in=reset_in, wait=wait, shared=self._pace.taken)
         else:
             self._throttle.answered(left_at, now, rate, reset_in=reset_in)
             self._throttle.stay_away(now, wait or 0.0)
+        if self._throttle.hold_until > max(held_until, now):
+            self._pace.stay_away(self._throttle.hold_until - now)
         self._keep_pace()
         return asked
 

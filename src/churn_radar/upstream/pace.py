@@ -16,6 +16,14 @@ from pyrate_limiter import InMemoryBucket, Limiter, MonotonicClock, Rate, Single
 SPREAD_SECONDS = 0.05
 
 
+class Turn(Protocol):
+    """Leave for one call to go out."""
+
+    def over(self) -> None:
+        """Say that the call has ended, or does not go out after all; never waits. Twice is once."""
+        ...
+
+
 class Pace(Protocol):
     """Whatever decides when the next call may go out; shared by all calls that count against one limit."""
 
@@ -29,13 +37,32 @@ class Pace(Protocol):
         """The window."""
         ...
 
-    async def wait(self) -> None:
+    @property
+    def taken(self) -> int | None:
+        """Calls of everybody in the window that ended with the last turn; None when no one else shares the limit."""
+        ...
+
+    async def wait(self) -> Turn:
         """Return when one more call may go out now; that call is then counted."""
         ...
 
     def keep_to(self, calls: int) -> None:
         """From now on at most `calls` in any window, calls already counted included."""
         ...
+
+    def stay_away(self, seconds: float) -> None:
+        """Tell whoever shares the limit that no call is to leave for so long."""
+        ...
+
+
+class _FreeTurn:
+    """Nobody else counts on hearing of it."""
+
+    def over(self) -> None:
+        """Nothing to give back."""
+
+
+FREE_TURN = _FreeTurn()
 
 
 class WindowPace:
@@ -48,6 +75,8 @@ class WindowPace:
     def __init__(self, calls: int, seconds: float, *, spread_seconds: float) -> None:
         self.calls = calls
         self.seconds = seconds
+        self.spread_seconds = spread_seconds
+        self.taken: int | None = None
         self._kept_to = calls
         self._window = math.ceil((seconds + spread_seconds) * 1000)
         self._bucket = InMemoryBucket([Rate(calls, self._window)])
@@ -56,16 +85,20 @@ class WindowPace:
         # The default buffer of 50 ms on top of every wait is longer than a whole turn of a 10 per second limit.
         self._limiter = Limiter(SingleBucketFactory(self._bucket, schedule_leak=False), buffer_ms=1)
 
-    async def wait(self) -> None:
+    async def wait(self) -> Turn:
         """Return when a call may go out; waiting callers go in the order in which they came."""
         self._bucket.leak(self._clock.now())
         await self._limiter.try_acquire_async()
+        return FREE_TURN
 
     def keep_to(self, calls: int) -> None:
         """Change how many calls a window holds; a caller who waits already waits by the new number."""
         if calls != self._kept_to:
             self._kept_to = calls
             self._bucket.rates = [Rate(calls, self._window)]
+
+    def stay_away(self, seconds: float) -> None:
+        """Nobody shares it; the caller itself knows."""
 
 
 def per_second(calls: float) -> WindowPace:

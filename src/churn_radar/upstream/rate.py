@@ -136,15 +136,25 @@ class Throttle:
             self.hold_until = min(self.hold_until, now)
 
     def refused(
-        self, left_at: float, now: float, told: RateSeen | None, *, reset_in: float, wait: float | None
+        self,
+        left_at: float,
+        now: float,
+        told: RateSeen | None,
+        *,
+        reset_in: float,
+        wait: float | None,
+        shared: int | None = None,
     ) -> None:
-        """A call that left at `left_at` was answered 429; `wait` is its Retry-After in seconds."""
+        """A call that left at `left_at` was answered 429; `wait` is its Retry-After in seconds.
+
+        `shared` are the calls of everybody who shares the limit, in the window of the last turn.
+        """
         if left_at in self._departures:
             self._departures.remove(left_at)
         if told is not None:
             self._listen(told, now, reset_in)
         if wait is None and (told is None or told.limit is None):
-            self._learn(left_at, now)
+            self._learn(left_at, now, None if shared is None else shared - 1)
         self.stay_away(now, min(self._seconds, UNTOLD_HOLD_SECONDS) if wait is None else wait)
 
     def stay_away(self, now: float, seconds: float) -> None:
@@ -163,9 +173,10 @@ class Throttle:
         if self._left is not None and self._left <= 0:
             self.stay_away(now, self._reset - now)
 
-    def _learn(self, left_at: float, now: float) -> None:
+    def _learn(self, left_at: float, now: float, shared: int | None) -> None:
         """As many as it took in the window before the refused call: that is what it allows, to us."""
-        taken = sum(left_at - self._seconds < each <= left_at for each in self._departures)
+        own = sum(left_at - self._seconds < each <= left_at for each in self._departures)
+        taken = own if shared is None else max(own, shared)
         in_force = self.in_force(now)
         if self._shown is None or left_at > self._shown_at:
             self._least = max(1, in_force // LEAST_SHARE)

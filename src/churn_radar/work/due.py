@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.store.deliveries import let_go_due, next_delivery_due
 from churn_radar.store.due import Due, due_signals, let_go, next_due, put_off
+from churn_radar.store.held import putting_off
 from churn_radar.store.tables import Status
 from churn_radar.work.engine import Step, Task
 from churn_radar.work.troubles import Trouble, Troubles
@@ -48,6 +49,7 @@ def signals_put_off(status: Status, step: Step, service: str, troubles: Troubles
         return await next_due(connection, status)
 
     async def page(connection: AsyncConnection, *, now: datetime, limit: int) -> list[Task]:
+        await putting_off(connection)
         due = await due_signals(connection, status, now=now, limit=limit)
         # Looked at inside the transaction: what is put off here is committed before the sweep that follows the
         # trouble's end looks for it.

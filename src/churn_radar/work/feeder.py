@@ -25,7 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from churn_radar.errors import RecordUnavailable
 from churn_radar.store.record import Record
 from churn_radar.work.due import PutOff
-from churn_radar.work.engine import Again, Engine, Outcome, Step, Task
+from churn_radar.work.engine import Again, Outcome, Step, Task
+from churn_radar.work.engines import RunsSteps
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +108,7 @@ class Feeder:
     """
 
     def __init__(
-        self, engine: Engine, record: Record, sources: Mapping[Step, Source], *, now: Callable[[], datetime]
+        self, engine: RunsSteps, record: Record, sources: Mapping[Step, Source], *, now: Callable[[], datetime]
     ) -> None:
         self._engine = engine
         self._record = record

@@ -72,7 +72,7 @@ class Quarantine:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._record = record
-        self.folder = folder or record.path.parent
+        self.folder = folder or record.folder
         self.max_bytes = max_bytes
         self._now = now
         self._exporting = asyncio.Lock()
@@ -170,7 +170,7 @@ class Quarantine:
 
     @property
     def _stem(self) -> str:
-        return f"{self._record.path.stem}-quarantine"
+        return f"{self._record.name}-quarantine"
 
     def _file(self) -> Path:
         """The file to append to: the newest of the day, or the next one when that is large."""

@@ -26,6 +26,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.research.budget import WAITS_FOR_BUDGET
+from churn_radar.store.customers import hold_customer_of
 from churn_radar.store.deliveries import revive_deliveries
 from churn_radar.store.joined import hand_over, tell_joined
 from churn_radar.store.record import Record
@@ -119,7 +120,8 @@ async def replay(
     The signal is read again first: somebody else may have replayed it since the caller looked, or have put before it
     what it joins.
     """
-    signal = await load_signal(connection, signal.seq) or signal
+    await hold_customer_of(connection, signal.seq)  # nobody else decides meanwhile who joins whom
+    signal = await load_signal(connection, signal.seq, to_change=True) or signal
     match signal.status:
         case Status.RECEIVED:
             await _due_now(connection, signal, now, forced=force or signal.forced)

@@ -19,10 +19,10 @@ from churn_radar.research.prompt import build_follow_up, build_prompt
 from churn_radar.research.reuse import Opening, thread_is_lost
 from churn_radar.store.briefs import briefs_of_signal, insert_brief
 from churn_radar.store.credits import close_entry, open_entry
-from churn_radar.store.customers import load_customer
+from churn_radar.store.customers import hold_customer_of, load_customer
 from churn_radar.store.deliveries import plan_deliveries
 from churn_radar.store.joined import attach_brief
-from churn_radar.store.openings import find_opening, give_thread_up
+from churn_radar.store.openings import find_opening, give_thread_up, hold_openings
 from churn_radar.store.signals import advance, joined_signals, last_line, load_signal
 from churn_radar.store.tables import Status
 from churn_radar.work.claim import Claim, account_of, spent_in_vain
@@ -104,6 +104,9 @@ class ResearchStep:
         signal = claim.case.signal
 
         async def still_ours(connection: AsyncConnection) -> bool:
+            # Held, so that it stays as it is until this is written: in the order in which a claim takes them.
+            await hold_customer_of(connection, signal.seq)
+            await load_signal(connection, signal.seq, to_change=True)
             await close_entry(connection, claim.entry, spent_in_vain(error))
             return await last_line(connection, signal.seq) == claim.line
 
@@ -116,10 +119,12 @@ class ResearchStep:
     async def _claim(self, connection: AsyncConnection, seq: int) -> Claim | None:
         """Claim a waiting signal; None when it is not waiting any more (someone else has it, or it is done)."""
         now = self.floor.now()
+        # Whoever joins this signal does so before, and is named in the prompt, or finds it under way.
+        customer_seq = await hold_customer_of(connection, seq)
         signal = await load_signal(connection, seq)
-        if signal is None or signal.status is not Status.WAITING or signal.customer_seq is None:
+        if signal is None or signal.status is not Status.WAITING or customer_seq is None:
             return None
-        customer = await load_customer(connection, signal.customer_seq)
+        customer = await load_customer(connection, customer_seq)
         if customer is None:
             return None
         claimed = await advance(
@@ -143,6 +148,7 @@ class ResearchStep:
         # Whoever has a signal researched anew wants news, not a second helping.
         if not self.reuse or case.signal.kind is None or await briefs_of_signal(connection, case.signal.seq):
             return None
+        await hold_openings(connection, persona=case.persona, kind=case.signal.kind, plan=case.account.plan)
         return await find_opening(
             connection,
             persona=case.persona,
@@ -234,6 +240,7 @@ class ResearchStep:
             lost=written.answer.credits_lost,
             unanswered=written.answer.unanswered,
         )
+        customer_seq = await hold_customer_of(connection, signal.seq)
         if not await advance(connection, signal.seq, expected=(Status.RESEARCHING,), to=Status.BRIEFED, now=now):
             lost = [
                 replace(each, purpose=CreditsFor.LOST) if each.purpose is CreditsFor.BRIEF else each for each in spent
@@ -241,9 +248,9 @@ class ResearchStep:
             await close_entry(connection, claim.entry, lost)
             return None
         earlier = await briefs_of_signal(connection, signal.seq)
-        brief_seq = await insert_brief(
-            connection, brief_values(claim.case, written, currency=self.currency, earlier=earlier, now=now)
-        )
+        values = brief_values(claim.case, written, currency=self.currency, earlier=earlier, now=now)
+        # Not that of the claim: their row may have gone into another one while Mave was thinking.
+        brief_seq = await insert_brief(connection, values | {"customer_seq": customer_seq})
         await attach_brief(connection, signal.seq, brief_seq, reason=done(signal.public_id), now=now)
         entry = claim.entry if written.opening else replace(claim.entry, reused_brief_id=None)
         await close_entry(connection, entry, spent, brief_seq=brief_seq)

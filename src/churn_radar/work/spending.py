@@ -14,7 +14,7 @@ from churn_radar.store.credits import let_go, operator_decided, spent_in, waitin
 from churn_radar.store.due import Place
 from churn_radar.store.signals import Signal, advance
 from churn_radar.store.tables import Status
-from churn_radar.work.engine import Again
+from churn_radar.work.engine import Again, Step, Task
 from churn_radar.work.steps import Floor
 
 log = structlog.get_logger(__name__)
@@ -66,7 +66,7 @@ class Spending:
     async def resume(self) -> int:
         """Let go, at a start, what waited for the budget and is covered now; returns how many signals that were.
 
-        The limit may have been raised or lifted, or the month is over. The feeder finds in the record what was let go.
+        The limit may have been raised or lifted, or the month is over. The engine is told of what was let go.
         """
         now = self.floor.now()
         async with self.floor.record.read() as connection:
@@ -76,9 +76,10 @@ class Spending:
         while True:
             async with self.floor.record.read() as connection:
                 waiters, further = await waiting_for_budget(connection, after=after, limit=PAGE)
-            covered = [waiter.seq for waiter in waiters if self.budget.covers(spent, waiter.mrr)]
+            covered = [waiter for waiter in waiters if self.budget.covers(spent, waiter.mrr)]
             if covered:
-                await self.floor.write(partial(let_go, seqs=covered, now=now))
+                await self.floor.write(partial(let_go, seqs=[waiter.seq for waiter in covered], now=now))
+                await self.floor.enqueue([Task(Step.RESEARCH, waiter.seq, waiter.priority) for waiter in covered])
                 count += len(covered)
             if further is None:
                 break

@@ -13,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar import metrics
 from churn_radar.errors import GiveUp, OperatorMustAct, RecordUnavailable, UpstreamError
+from churn_radar.store.customers import hold_customer_of
 from churn_radar.store.due import put_off
+from churn_radar.store.held import putting_off
 from churn_radar.store.joined import tell_joined
 from churn_radar.store.record import Record
 from churn_radar.store.signals import Signal, advance
@@ -83,7 +85,7 @@ async def held(floor: Floor, signal: Signal, service: str) -> Again | None:
     To be asked right before the call: where a probe is due, this is it.
     """
     now = floor.now()
-    hold = floor.troubles.hold(service, now)
+    hold = await floor.troubles.turn(service, now)
     if hold is None:
         return None
     waits = await _wait_for_operator(floor, signal, service, now + hold)
@@ -93,8 +95,8 @@ async def held(floor: Floor, signal: Signal, service: str) -> Again | None:
 async def _wait_for_operator(floor: Floor, signal: Signal, service: str, due_at: datetime) -> bool:
     """Put a signal off until the next probe; False when the trouble has ended meanwhile, and nothing is to wait for.
 
-    The trouble is looked at again inside the transaction. All writing is done in one order, so what is put off here
-    is committed before the sweep that follows the trouble's end looks for it.
+    The trouble is looked at again inside the transaction: what is put off here is committed before the sweep that
+    follows the trouble's end looks for it.
     """
     trouble = floor.troubles.of(service)
     if trouble is None:
@@ -102,6 +104,7 @@ async def _wait_for_operator(floor: Floor, signal: Signal, service: str, due_at:
     reason = trouble.reason
 
     async def wait(connection: AsyncConnection) -> bool:
+        await putting_off(connection)
         if floor.troubles.of(service) is None:
             return False
         if signal.reason == reason:
@@ -158,11 +161,15 @@ async def fail(
         reason = f"gave up after {decision.attempt} attempts: {reason}"
 
     async def settle(connection: AsyncConnection) -> tuple[bool, timedelta | None]:
+        if isinstance(error, OperatorMustAct):
+            await putting_off(connection)
         if not await first(connection):
             return False, None
         delay = decision.delay if isinstance(decision, TryAgain) else None
         if isinstance(error, OperatorMustAct) and floor.troubles.of(error.service) is None:
             delay = timedelta()  # it ended while this waited for the record; see _wait_for_operator
+        if delay is None:
+            await hold_customer_of(connection, signal.seq)  # nobody joins it from here on unheard
         died = {} if delay is not None else {"failed_service": service, "failed_status": answered}
         moved = await advance(
             connection,

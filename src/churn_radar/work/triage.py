@@ -14,7 +14,7 @@ from churn_radar import metrics
 from churn_radar.customerio.client import SERVICE
 from churn_radar.errors import RecordUnavailable
 from churn_radar.research.brief import AttributesSource
-from churn_radar.store.customers import remember_all, rows_now
+from churn_radar.store.customers import hold_customers, remember_all, rows_now
 from churn_radar.store.signals import Move, Signal, advance, advance_all, load_signals, standing_at
 from churn_radar.store.tables import Status
 from churn_radar.triage.account import Rules
@@ -145,6 +145,8 @@ class TriageStep:
     async def _settle(self, connection: AsyncConnection, cases: Sequence[_Case]) -> dict[int, Move]:
         """Customers, states and (inside the same transaction) who joins whom; returns how each signal was moved."""
         now = self.floor.now()
+        known = {case.found.known.seq: case.found.known for case in cases if case.found.known}
+        await hold_customers(connection, [case.found.profile.ref for case in cases], list(known))
         standing = await standing_at(connection, [case.signal.seq for case in cases], Status.RECEIVED)
         # Whether it is forced is read anew: somebody may have replayed it so during the look-up.
         cases = [

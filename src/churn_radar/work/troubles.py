@@ -46,7 +46,10 @@ class Trouble:
 
 
 class Troubles:
-    """The troubles that stand, by upstream service. One for a process; `on_recovered` hears of each that ends."""
+    """The troubles that stand, by upstream service. One for a process; `on_recovered` hears of each that ends.
+
+    This process's own; `shared_troubles` are those of several replicas.
+    """
 
     def __init__(self, delays: Sequence[timedelta] | None = None) -> None:
         self._delays = tuple(delays or PROBE_DELAYS)
@@ -95,6 +98,13 @@ class Troubles:
         """When the next probe is due, should one be let through now and find nothing mended; None without a trouble."""
         trouble = self._standing.get(service)
         return None if trouble is None else now + self._delay(trouble.probes + 1)
+
+    async def turn(self, service: str, now: datetime) -> timedelta | None:
+        """As `hold`, of everybody who shares the trouble: one of them makes the probe."""
+        return self.hold(service, now)
+
+    async def settled(self) -> None:
+        """Return when everybody who shares the troubles can know of what was said here so far."""
 
     def probe_now(self, now: datetime) -> None:
         """Let the next call through at once: somebody who replays by hand has mended something, most likely.

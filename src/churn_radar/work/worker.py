@@ -1,9 +1,13 @@
-"""The worker: the steps wired into the engine, fed by the door and, after a restart, from the record."""
+"""The worker: the steps wired into the engine.
+
+In memory the engine is fed by the door and, after a restart, from the record. On Postgres it holds the backlog itself,
+for all replicas: a job is written in the transaction of what gives rise to it, and a sweep adds what is missing.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -28,13 +32,16 @@ from churn_radar.store.tables import Status
 from churn_radar.work.deliver import AT_ONCE, DeliverStep
 from churn_radar.work.due import deliveries_put_off, signals_put_off
 from churn_radar.work.engine import Engine, Step, Task
+from churn_radar.work.engines import Machinery
 from churn_radar.work.enrich import LookUp
 from churn_radar.work.feeder import Feeder, Source
 from churn_radar.work.research import Researcher, ResearchStep
 from churn_radar.work.resume import SERVICES, resume
 from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor, utc_now
+from churn_radar.work.takeover import follow_ups, put_back
 from churn_radar.work.triage import TriageStep
+from churn_radar.work.troubles import Troubles
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +56,10 @@ PAGE = 1000
 
 
 class Worker:
-    """Carries every accepted signal to its end. One for a process."""
+    """Carries every accepted signal to its end. One for a process.
+
+    `machinery` is the engine and what replicas share; without it, an engine in memory.
+    """
 
     def __init__(
         self,
@@ -59,9 +69,13 @@ class Worker:
         customerio: LookUp,
         mave: Researcher,
         sinks: Sequence[Sink],
+        machinery: Machinery | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._engine = Engine()
+        machinery = machinery or Machinery(Engine())
+        self._engine = machinery.engine
+        self._shared = machinery.postgres
+        self._sweep = machinery.sweep
         self._record = record
         self.floor = Floor(
             record=record,
@@ -69,20 +83,13 @@ class Worker:
             retry_delays=[timedelta(seconds=seconds) for seconds in settings.retry_delays_seconds],
             help_url=settings.help_url,
             now=now,
+            troubles=machinery.troubles,
         )
-        troubles = self.floor.troubles
-        to_triage = signals_put_off(Status.RECEIVED, Step.TRIAGE, CUSTOMERIO, troubles)
-        to_research = signals_put_off(Status.WAITING, Step.RESEARCH, MAVERA, troubles)
-        self._feeder = Feeder(
-            self._engine,
-            record,
-            {
-                Step.TRIAGE: Source(TRIAGE_WINDOW, _to_triage, to_triage),
-                Step.RESEARCH: Source(RESEARCH_WINDOW, _to_research, to_research),
-                Step.DELIVER: Source(DELIVER_WINDOW, _to_deliver, deliveries_put_off()),
-            },
-            now=now,
-        )
+        self._feeder: Feeder | None = None
+        if self._shared is None:
+            self._feeder = Feeder(self._engine, record, _sources(self.floor.troubles), now=now)
+        else:
+            self._shared.on_handed_over = self._mend
         self.floor.troubles.on_recovered = self._resume
         self.spending = Spending(self.floor, settings.budget)
         triage = TriageStep(
@@ -118,27 +125,46 @@ class Worker:
         self._resuming: set[asyncio.Task[int]] = set()
 
     async def start(self) -> int:
-        """Take up everything a previous process left unfinished, then run; returns how much that was."""
+        """Take up everything a previous process left unfinished, then run; returns how much that was.
+
+        On Postgres that is left to the sweep: another replica may be at work on it.
+        """
+        taken_up = 0
+        if self._shared is None:
+            taken_up = await self._take_up()
+        await self.spending.resume()
+        self._engine.start()
+        for feeding in (self._feeder, self._sweep):
+            if feeding is not None:
+                feeding.start()
+        for service in SERVICES:
+            # Whoever mends a key in the settings starts the service again: what waited for that goes on.
+            self._resume(service)
+        return taken_up
+
+    async def _take_up(self) -> int:
         now = self.floor.now()
         interrupted = await self._record.write(lambda connection: _put_back_interrupted(connection, now))
         async with self._record.read() as connection:
             taken_up = await count_unfinished(connection) + await count_owed(connection)
-        await self.spending.resume()
-        self._engine.start()
-        self._feeder.start()
-        for service in SERVICES:
-            # Whoever mends a key in the settings starts the service again: what waited for that goes on.
-            self._resume(service)
         if taken_up:
             log.info("work.taken_up", jobs=taken_up, interrupted=interrupted)
         return taken_up
 
     async def enqueue(self, tasks: Sequence[Task]) -> None:
         """Hand work to the engine, or leave it in the record until its turn comes."""
-        await self._feeder.offer(tasks)
+        if self._feeder is not None:
+            await self._feeder.offer(tasks)
+        else:
+            await self._engine.enqueue(tasks)
 
     def accepted(self, outcomes: Sequence[Accepted]) -> None:
-        """Hear of a commit at the door and start the work on what is new; never waits, never fails."""
+        """Hear of a commit at the door and start the work on what is new; never waits, never fails.
+
+        On Postgres the work was written with what is new, in the same commit.
+        """
+        if self._shared is not None:
+            return
         tasks = [
             Task(Step.TRIAGE, outcome.seq)
             for outcome in outcomes
@@ -152,8 +178,11 @@ class Worker:
 
     async def replayed(self, tasks: Sequence[Task]) -> None:
         """Start work that somebody asked for by hand, also where a trouble of the operator's holds it back."""
-        self.floor.troubles.probe_now(self.floor.now())
-        await self.enqueue(tasks)
+        await start_by_hand(self.floor.troubles, self.enqueue, tasks, self.floor.now())
+
+    async def _mend(self, step: Step, seqs: Sequence[int]) -> None:
+        await put_back(self.floor, step, seqs)
+        await self.enqueue(await follow_ups(self.floor, step, seqs))
 
     def _resume(self, service: str) -> None:
         """Start to let go what waited for the end of a trouble; never waits, never fails."""
@@ -168,7 +197,9 @@ class Worker:
         self.floor.troubles.on_recovered = lambda service: None
         for resuming in self._resuming:
             resuming.cancel()
-        self._feeder.stop()
+        for feeding in (self._feeder, self._sweep):
+            if feeding is not None:
+                feeding.stop()
         try:
             return await self._engine.stop(grace)
         except RecordUnavailable:
@@ -177,11 +208,36 @@ class Worker:
     @property
     def healthy(self) -> bool:
         """Whether jobs are being run."""
-        return self._engine.healthy and self._feeder.healthy
+        fed = all(feeding.healthy for feeding in (self._feeder, self._sweep) if feeding is not None)
+        return self._engine.healthy and fed
+
+    @property
+    def ended(self) -> bool:
+        """Whether this process will run no more jobs, though others may: it has to be started again."""
+        return self._shared is not None and self._shared.ended
 
     async def backlog(self) -> dict[str, int]:
         """How many jobs wait or run, by step."""
         return await self._engine.backlog()
+
+
+async def start_by_hand(
+    troubles: Troubles, enqueue: Callable[[Sequence[Task]], Awaitable[None]], tasks: Sequence[Task], now: datetime
+) -> None:
+    """Start work that somebody asked for, by the one call that finds out whether they have mended something first."""
+    troubles.probe_now(now)
+    await troubles.settled()
+    await enqueue(tasks)
+
+
+def _sources(troubles: Troubles) -> dict[Step, Source]:
+    to_triage = signals_put_off(Status.RECEIVED, Step.TRIAGE, CUSTOMERIO, troubles)
+    to_research = signals_put_off(Status.WAITING, Step.RESEARCH, MAVERA, troubles)
+    return {
+        Step.TRIAGE: Source(TRIAGE_WINDOW, _to_triage, to_triage),
+        Step.RESEARCH: Source(RESEARCH_WINDOW, _to_research, to_research),
+        Step.DELIVER: Source(DELIVER_WINDOW, _to_deliver, deliveries_put_off()),
+    }
 
 
 async def _put_back_interrupted(connection: AsyncConnection, now: datetime) -> int:

@@ -19,7 +19,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_customers_by_mail_alone",
         "customers",
-        ["customer_id", "cio_id", "email"],
+        ["email", "customer_id", "cio_id"],
         unique=False,
         sqlite_where=_BY_MAIL_ALONE,
         postgresql_where=_BY_MAIL_ALONE,

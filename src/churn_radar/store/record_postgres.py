@@ -1,0 +1,58 @@
+"""The record in a Postgres database, which any number of processes may share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from churn_radar.store.arrivals import Accepted
+from churn_radar.store.postgres import make_engine, unavailable
+from churn_radar.store.record import Record
+from churn_radar.store.schema_postgres import EngineSchema, require_current
+from churn_radar.store.transactions import OnStored, Transactions
+from churn_radar.store.writer import GroupWriter
+
+
+@asynccontextmanager
+async def open_postgres(
+    database_url: str,
+    *,
+    on_accepted: Callable[[Sequence[Accepted]], None],
+    on_stored: OnStored | None,
+    commit_timeout_seconds: float,
+    max_waiting: int,
+    connections: int,
+    engine_schema: EngineSchema | None,
+) -> AsyncIterator[Record]:
+    """Open the record for as long as the context lasts, with at most `connections` connections.
+
+    Raises RecordUnusable when the database cannot be reached or its schema is not that of this release.
+    """
+    await require_current(database_url, engine_schema)
+    # One carries the door's rows, which wait for nobody; the rest is for work and for reading.
+    for_work = max(1, (connections - 1) // 2)
+    door = make_engine(database_url, size=1)
+    work = make_engine(database_url, size=for_work)
+    reading = make_engine(database_url, size=max(1, connections - 1 - for_work), reading=True)
+    transactions = Transactions(door, work, on_stored=on_stored)
+    rows = GroupWriter(
+        transactions.insert,
+        on_committed=on_accepted,
+        timeout_seconds=commit_timeout_seconds,
+        max_waiting=max_waiting,
+    )
+    rows.start()
+    try:
+        yield Record(
+            reading,
+            rows,
+            write=transactions.write,
+            check=transactions.check,
+            reading=unavailable,
+            engines=[engine.sync_engine for engine in (door, work, reading)],
+        )
+    finally:
+        await rows.stop()
+        await transactions.close()
+        for engine in (door, work, reading):
+            await engine.dispose()

@@ -1,0 +1,154 @@
+"""Several processes on one Postgres database, as a team runs them that has outgrown one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from churn_radar.intake.samples import SAMPLES
+from churn_radar.simulator.customerio import CustomerioSimulation, create_customerio
+from churn_radar.simulator.faults import Faults
+from churn_radar.simulator.mavera import MaveraSimulation, create_mavera
+from churn_radar.simulator.people import Person
+from churn_radar.simulator.server import running
+from tests.acceptance.conftest import Upstreams
+from tests.acceptance.test_main_job import event
+from tests.support.postgres import Scratch, scratch
+from tests.support.service import ServiceProcess, eventually, run_command, serving
+
+pytestmark = pytest.mark.acceptance
+
+EVENTS = 200
+CONCURRENCY = 4
+PEOPLE = tuple(
+    Person(f"c{n}", f"f{n:07}", f"c{n}@team.example", {"plan_type": "pro", "mrr": str(100 + n), "industry": "media"})
+    for n in range(60)
+)
+
+
+@pytest.fixture
+async def upstreams() -> AsyncIterator[Upstreams]:
+    """Both stand-ins, with a workspace of sixty whom research is worth, and a Mave that takes its time."""
+    customerio_faults, mavera_faults = Faults(), Faults()
+    customerio = create_customerio(
+        CustomerioSimulation(
+            requests_per_second=1000, latency_seconds=(0, 0.005), people=PEOPLE, faults=customerio_faults
+        )
+    )
+    mavera = create_mavera(
+        MaveraSimulation(
+            requests_per_minute=6000, concurrency=CONCURRENCY, latency_seconds=(0.1, 0.4), faults=mavera_faults
+        )
+    )
+    async with running(customerio) as customerio_url, running(mavera) as mavera_url:
+        yield Upstreams(
+            customerio_url,
+            mavera_url,
+            customerio.state.simulation,
+            mavera.state.simulation,
+            customerio_faults,
+            mavera_faults,
+        )
+
+
+@pytest.fixture
+def empty() -> Iterator[Scratch]:
+    """A database in which nothing is yet."""
+    with scratch(migrated=False) as database:
+        yield database
+
+
+class WorkerProcess(ServiceProcess):
+    """One `churn-radar worker`, which listens to nobody."""
+
+    def is_up(self, log: str) -> str | None:
+        """Whether it has said that it runs."""
+        return "service.started" if "service.started" in log else None
+
+
+async def test_two_doors_and_two_workers_make_one_brief_a_customer_though_one_is_killed(
+    tmp_path: Path, upstreams: Upstreams, empty: Scratch
+) -> None:
+    def settings(name: str) -> dict[str, str]:
+        (tmp_path / name).mkdir()
+        return upstreams.settings(
+            tmp_path / name,
+            CHURN_RADAR_DATABASE_URL=empty.url,
+            CHURN_RADAR_SINKS=f"jsonl:{tmp_path / 'briefs.jsonl'}",
+            CHURN_RADAR_MAVERA_CONCURRENCY=str(CONCURRENCY),
+        )
+
+    first = settings("door-1")
+    code, _, err = await run_command("serve", "--no-worker", cwd=tmp_path / "door-1", env=first)
+    assert code == 1
+    assert "run `churn-radar migrate`" in err
+    assert (await run_command("migrate", "--check", cwd=tmp_path, env=first))[0] == 1
+    assert (await run_command("migrate", cwd=tmp_path, env=first))[0] == 0
+    assert (await run_command("migrate", "--check", cwd=tmp_path, env=first))[0] == 0
+
+    chance = random.Random(5)
+    kinds = [kind for kind in SAMPLES if kind in ("unsubscribed", "bounced", "spammed")]
+    letters = [event(f"01R{n:03}", chance.choice(kinds), PEOPLE[n % len(PEOPLE)].id or "") for n in range(EVENTS)]
+    chance.shuffle(letters)
+    async with AsyncExitStack() as stack:
+        doors = [
+            await stack.enter_async_context(serving(tmp_path / "door-1", first, "serve", "--no-worker")),
+            await stack.enter_async_context(serving(tmp_path / "door-2", settings("door-2"), "serve", "--no-worker")),
+        ]
+        workers = []
+        for name in ("worker-1", "worker-2"):
+            worker = WorkerProcess(tmp_path / name, settings(name), ("worker",))
+            stack.push_async_callback(worker.close)
+            await worker.start()
+            workers.append(worker)
+
+        async def send(number: int, letter: dict[str, Any]) -> None:
+            # Every fifth is sent to both, as a sender does that has heard no answer.
+            answers = [await doors[number % 2].post(letter)]
+            if number % 5 == 0:
+                answers.append(await doors[1 - number % 2].post(letter))
+            assert [answer.json()["status"] for answer in answers] == ["accepted", "duplicate"][: len(answers)]
+
+        for start in range(0, EVENTS, 20):
+            await asyncio.gather(*(send(n, letters[n]) for n in range(start, start + 20)))
+
+        async def briefed(at_least: int) -> bool:
+            return int(empty.run("SELECT count(*) FROM briefs")) >= at_least
+
+        await eventually(lambda: briefed(5), "the first briefs")
+        await workers[0].kill()
+
+        async def all_have_ended() -> dict[str, int] | None:
+            counts = dict(empty.rows("SELECT status, count(*) FROM signals GROUP BY status"))
+            return counts if counts.keys() <= {"briefed", "joined"} and not owed() else None
+
+        def owed() -> int:
+            return int(empty.run("SELECT count(*) FROM deliveries WHERE status = 'pending'"))
+
+        counts = await eventually(all_have_ended, "every event to have its outcome", patience=180, every=0.3)
+        assert sum(counts.values()) == EVENTS
+        async with doors[0].client() as http:
+            assert (await http.get("/readyz")).json()["status"] == "ready"
+        assert await workers[1].terminate() == 0
+        assert [await door.terminate() for door in doors] == [0, 0]
+
+    told = empty.rows(
+        "SELECT c.customer_id, count(*) FROM briefs b JOIN customers c ON c.seq = b.customer_seq GROUP BY 1"
+    )
+    assert dict(told) == {person.id: 1 for person in PEOPLE}
+    assert empty.rows("SELECT status, attempts, count(*) FROM deliveries GROUP BY 1, 2") == [("delivered", 1, 60)]
+    assert empty.run("SELECT count(*) FROM signals WHERE brief_seq IS NULL") == 0
+    # The killed one may have handed a brief over without saying so: at least once, under the same id.
+    delivered = Counter(brief["id"] for brief in ServiceProcess(tmp_path, {}).delivered())
+    assert delivered.keys() == {brief_id for (brief_id,) in empty.rows("SELECT brief_id FROM briefs")}
+    assert max(delivered.values()) <= 2
+    assert sum(delivered.values()) <= 60 + CONCURRENCY
+    # Only what was under way when it died is asked for again.
+    assert len(upstreams.asked) <= 60 + CONCURRENCY

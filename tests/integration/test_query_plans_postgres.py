@@ -1,0 +1,109 @@
+"""Queries that stay fast on Postgres too: none that the service really runs walks through a table of the record.
+
+Overheard from the same life of a service as on SQLite. Small tables are always walked and sorted, so the planner is
+forbidden to: what it does then is what it does with a million rows. A walk that is left shows as a sequential scan all
+the same, or as a scan of a whole index, without a condition; that is let pass only where the walk ends at the page's
+limit, or where the index holds nothing but what is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from churn_radar.store import arrivals_postgres
+from churn_radar.store.arrivals import arrival_row
+from churn_radar.store.tables import metadata
+from tests.integration.test_query_plans import live_through_everything
+from tests.support.door import arrival
+from tests.support.postgres import Scratch
+
+Plan = dict[str, Any]
+
+# Where there is no other way, the planner walks or sorts nevertheless. A sort is forbidden in a second try only, and a
+# bitmap with it: a page that is read in the order of an index needs neither.
+NO_WALK = {"enable_seqscan": "off"}
+NO_SORT = {**NO_WALK, "enable_sort": "off", "enable_bitmapscan": "off"}
+
+# Partial indexes of exactly the work that is asked for, and the one of the quarantine's sizes.
+WHOLE = {"ix_signals_fresh_waiting", "ix_signals_waiting", "ix_credits_under_way", "ix_quarantined_bodies_size"}
+
+
+def nodes(plan: Plan, under: tuple[str, ...] = ()) -> Iterator[tuple[Plan, tuple[str, ...]]]:
+    """Every node of a plan, with the types of those above it."""
+    yield plan, under
+    for child in plan.get("Plans", ()):
+        yield from nodes(child, (*under, plan["Node Type"]))
+
+
+def walks(plan: Plan) -> list[str]:
+    """The nodes of a plan that grow with the record and not with the answer."""
+    found = []
+    for node, under in nodes(plan):
+        kind, table = node["Node Type"], node.get("Relation Name")
+        if kind == "Seq Scan" and table in metadata.tables:
+            found.append(f"walks through {table}")
+        if kind in ("Index Scan", "Index Only Scan", "Bitmap Index Scan") and "Index Cond" not in node:
+            page = "Limit" in under and "Filter" not in node and "Sort" not in under
+            if not page and node["Index Name"] not in WHOLE:
+                found.append(f"walks through {node['Index Name']}")
+        if kind == "Sort" and under[-1:] == ("Limit",):
+            found.append(f"sorts for a page: {node['Sort Key']}")
+    return found
+
+
+async def explain(connection: asyncpg.Connection, statement: str, values: Any) -> Plan:
+    """How Postgres would run a statement."""
+    [[plan]] = await connection.fetch(f"EXPLAIN (FORMAT JSON, COSTS OFF) {statement}", *(values or ()))
+    told: Plan = json.loads(plan)[0]["Plan"]
+    return told
+
+
+async def test_no_query_of_the_service_walks_through_a_table_or_sorts_what_it_takes_a_page_of(
+    postgres: Scratch, tmp_path: Path
+) -> None:
+    heard = await live_through_everything(tmp_path)
+    no_walk = await asyncpg.connect(postgres.url, server_settings=NO_WALK)
+    no_sort = await asyncpg.connect(postgres.url, server_settings=NO_SORT)
+    found: dict[str, list[str]] = {}
+    searched: set[str | None] = set()
+    try:
+        for each in heard.values():
+            if not each.text.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "DELETE")) or "pg_" in each.text:
+                continue
+            plan = await explain(no_walk, each.text, each.parameters)
+            if wrong := walks(plan) and walks(await explain(no_sort, each.text, each.parameters)):
+                found[each.text] = wrong
+            searched |= {node.get("Relation Name") for node, _ in nodes(plan) if "Index Cond" in node}
+        row = tuple([value] for value in arrival_row(arrival("a")))
+        assert walks(await explain(no_walk, arrivals_postgres._INSERT, row)) == []
+    finally:
+        await no_walk.close()
+        await no_sort.close()
+    assert found == {}
+    assert searched >= metadata.tables.keys() - {"signal_history", "quarantined_bodies"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "told"),
+    [
+        ("SELECT * FROM signals WHERE reason = $1", ["x"], ["walks through signals"]),
+        ("SELECT count(*) FROM customers", [], ["walks through"]),
+        ("SELECT * FROM signals ORDER BY updated_at LIMIT 3", [], ["walks through signals", "sorts for a page"]),
+    ],
+)
+async def test_a_plan_that_grows_with_the_record_is_found_out(
+    postgres: Scratch, statement: str, values: list[Any], told: list[str]
+) -> None:
+    connection = await asyncpg.connect(postgres.url, server_settings=NO_SORT)
+    try:
+        found = walks(await explain(connection, statement, values))
+    finally:
+        await connection.close()
+    assert len(found) == len(told)
+    assert all(any(line.startswith(start) for line in found) for start in told)

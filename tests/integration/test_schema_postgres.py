@@ -1,0 +1,250 @@
+"""The schema on Postgres: made and upgraded by one at a time, looked at by everybody, altered by nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, MetaData, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from churn_radar.errors import RecordUnusable
+from churn_radar.store.jobs import NAMES
+from churn_radar.store.record import open_record
+from churn_radar.store.schema import SchemaState, alembic_config
+from churn_radar.store.schema_postgres import EngineSchema, inspect_postgres, migrate_postgres
+from churn_radar.store.shared_tables import shared_metadata
+from churn_radar.store.tables import metadata
+from tests.integration.test_schema import REVISIONS
+from tests.support.cutting import way_to
+from tests.support.postgres import SERVER_URL, Scratch, scratch, url_of
+
+PASSWORD = "a-password-of-the-tests"
+
+
+@pytest.fixture
+def empty() -> Iterator[Scratch]:
+    """A database with nothing in it."""
+    with scratch(migrated=False) as database:
+        yield database
+
+
+def with_password(url: str) -> str:
+    return make_url(url).set(password=PASSWORD).render_as_string(hide_password=False)
+
+
+async def refused(url: str) -> str:
+    """The one line with which a start is refused."""
+    with pytest.raises(RecordUnusable) as caught:
+        async with open_record(url):
+            pass
+    [line] = str(caught.value).splitlines()
+    assert PASSWORD not in line
+    assert "postgres@" not in line
+    return line
+
+
+async def test_migrating_creates_the_record_and_then_finds_nothing_to_do(empty: Scratch) -> None:
+    assert await inspect_postgres(empty.url) is SchemaState.EMPTY
+    assert await migrate_postgres(empty.url) is SchemaState.EMPTY
+    assert await inspect_postgres(empty.url) is SchemaState.CURRENT
+    before = empty.rows("SELECT oid, relname FROM pg_class WHERE relname ~ '^(ix|pk|uq|signals)' ORDER BY 1")
+    assert await migrate_postgres(empty.url) is SchemaState.CURRENT
+    assert empty.rows("SELECT oid, relname FROM pg_class WHERE relname ~ '^(ix|pk|uq|signals)' ORDER BY 1") == before
+
+
+def not_the_engines(name: str | None, kind: str, parents: Any) -> bool:
+    """The engine creates its own tables."""
+    return kind != "table" or not (name or "").startswith(NAMES.queue_table)
+
+
+async def test_the_migrations_create_exactly_the_tables_of_the_code(postgres: Scratch) -> None:
+    def compare(connection: Connection) -> list[Any]:
+        every = MetaData()
+        for table in (*metadata.sorted_tables, *shared_metadata.sorted_tables):
+            table.to_metadata(every)
+        options = {"compare_type": True, "compare_server_default": True, "include_name": not_the_engines}
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), every)
+        # Comments are for readers of the code; SQLite has none.
+        return [each for each in found if not (isinstance(each, list) and each[0][0] == "modify_comment")]
+
+    engine = create_async_engine(make_url(postgres.url).set(drivername="postgresql+asyncpg"))
+    async with engine.connect() as connection:
+        assert await connection.run_sync(compare) == []
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("count", [2, 5])
+async def test_of_several_that_migrate_at_once_one_does_it_and_the_others_find_it_done(
+    empty: Scratch, count: int
+) -> None:
+    states = await asyncio.gather(*(migrate_postgres(empty.url) for _ in range(count)))
+    assert sorted(states) == [SchemaState.CURRENT] * (count - 1) + [SchemaState.EMPTY]
+
+
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+async def test_a_record_of_an_older_release_is_brought_up_to_date_with_its_rows_intact(
+    empty: Scratch, revision: str
+) -> None:
+    await record_of(empty, revision)
+    tables = [name for (name,) in empty.rows("SELECT relname FROM pg_class WHERE relname !~ '^pg_' AND relkind = 'r'")]
+    ours = [name for name in tables if name in metadata.tables]
+    before = {name: empty.rows(f"SELECT row_to_json(t)::text FROM {name} t") for name in ours}  # noqa: S608
+    assert await inspect_postgres(empty.url) is SchemaState.OLDER
+    assert "of an older release; run `churn-radar migrate`" in await refused(empty.url)
+
+    assert await migrate_postgres(empty.url) is SchemaState.OLDER
+
+    assert await inspect_postgres(empty.url) is SchemaState.CURRENT
+    for name, [(row,)] in before.items():
+        [(after,)] = empty.rows(f"SELECT row_to_json(t)::text FROM {name} t LIMIT 1")  # noqa: S608
+        assert after.startswith(row.removesuffix("}")), name
+
+
+async def record_of(database: Scratch, revision: str) -> None:
+    """A record as the release with this revision left it, with a row in every table."""
+
+    def upgrade(connection: Connection) -> None:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    engine = create_async_engine(make_url(database.url).set(drivername="postgresql+asyncpg"))
+    async with engine.begin() as connection:
+        await connection.run_sync(upgrade)
+    await engine.dispose()
+    values = {"bigint": "1", "integer": "1", "boolean": "true", "double precision": "1.5", "bytea": "'raw'"}
+    for table in metadata.sorted_tables:
+        columns = database.rows(
+            "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = $1", table.name
+        )
+        if columns:
+            names = ", ".join(name for name, _ in columns)
+            row = ", ".join(values.get(kind, "'txt'") for _, kind in columns)
+            database.run(f"INSERT INTO {table.name} ({names}) VALUES ({row})")  # noqa: S608
+
+
+async def test_without_a_record_a_start_is_refused_with_the_command_to_run(empty: Scratch) -> None:
+    assert "run `churn-radar migrate`" in await refused(with_password(empty.url))
+    assert empty.rows("SELECT relname FROM pg_class WHERE relname = 'signals'") == []
+
+
+async def test_a_record_of_a_newer_release_is_refused_as_it_is(empty: Scratch) -> None:
+    await migrate_postgres(empty.url)
+    empty.run("UPDATE alembic_version SET version_num = '9999'")
+    assert await inspect_postgres(empty.url) is SchemaState.NEWER
+    assert "newer churn_radar" in await refused(empty.url)
+    with pytest.raises(RecordUnusable, match="newer churn_radar"):
+        await migrate_postgres(empty.url)
+
+
+async def test_tables_of_another_program_stay_as_they_are(empty: Scratch) -> None:
+    empty.run("CREATE TABLE users (id int)")
+    assert await migrate_postgres(empty.url) is SchemaState.EMPTY
+    assert empty.run("SELECT count(*) FROM users") == 0
+
+
+@pytest.mark.parametrize("table", ["signals", "customers", "alembic_version"])
+async def test_tables_of_another_program_under_our_names_are_refused(empty: Scratch, table: str) -> None:
+    empty.run(f"CREATE TABLE {table} (id int)")
+    assert "another program" in await refused(empty.url)
+    with pytest.raises(RecordUnusable, match="another program"):
+        await migrate_postgres(empty.url)
+
+
+async def test_what_else_lives_there_is_installed_and_asked_for_in_the_same_transaction(empty: Scratch) -> None:
+    async def install(connection: asyncpg.Connection) -> None:
+        await connection.execute("CREATE TABLE IF NOT EXISTS engine (id int)")
+
+    async def is_due(connection: asyncpg.Connection) -> bool:
+        return not await connection.fetchval("SELECT to_regclass('engine') IS NOT NULL")
+
+    async def fail(connection: asyncpg.Connection) -> None:
+        await install(connection)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await migrate_postgres(empty.url, EngineSchema(fail, is_due))
+    assert await inspect_postgres(empty.url) is SchemaState.EMPTY
+    await migrate_postgres(empty.url)
+    assert await inspect_postgres(empty.url, EngineSchema(install, is_due)) is SchemaState.OLDER
+    assert await migrate_postgres(empty.url, EngineSchema(install, is_due)) is SchemaState.OLDER
+    assert await inspect_postgres(empty.url, EngineSchema(install, is_due)) is SchemaState.CURRENT
+
+
+async def test_tables_that_are_too_busy_are_left_alone(empty: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("churn_radar.store.schema_postgres.TABLE_WAIT", "100ms")
+    await record_of(empty, REVISIONS[0])
+    busy = await asyncpg.connect(empty.url)
+    try:
+        async with busy.transaction():
+            await busy.execute("LOCK TABLE briefs IN ACCESS SHARE MODE")
+            with pytest.raises(RecordUnusable, match=r"in use.*run `churn-radar migrate` again"):
+                await migrate_postgres(empty.url)
+    finally:
+        await busy.close()
+    assert await inspect_postgres(empty.url) is SchemaState.OLDER
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        (url_of("there_is_no_such_database"), "does not exist"),
+        (SERVER_URL.replace("://postgres@", "://nobody_like_that@"), "refuses us"),
+        ("postgresql://127.0.0.1:1/database", "connection refused"),
+        ("postgresql://127.0.0.1:no/database", "cannot be used"),
+    ],
+)
+async def test_a_database_that_cannot_be_used_is_told_in_one_line(postgres: Scratch, url: str, told: str) -> None:
+    assert told in await refused(url)
+
+
+async def test_a_database_in_another_encoding_is_refused(postgres: Scratch) -> None:
+    name = f"{postgres.name}_latin"
+    postgres.on_server(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        with pytest.raises(RecordUnusable, match="create it with ENCODING 'UTF8'"):
+            await migrate_postgres(url_of(name))
+    finally:
+        postgres.on_server(f"DROP DATABASE {name}")
+
+
+async def test_the_command_says_what_it_did_and_never_the_password(empty: Scratch) -> None:
+    url = with_password(empty.url)
+    told = [run("migrate", "--check", url=url), run("migrate", url=url), run("migrate", "--check", url=url)]
+    assert [each.returncode for each in told] == [1, 0, 0]
+    assert [each.stdout.rpartition(": ")[2].strip() for each in told] == ["empty", "created", "current"]
+    wrong = run("migrate", url=url.replace(empty.name, "there_is_no_such_database"))
+    assert wrong.returncode == 1
+    assert len(wrong.stderr.splitlines()) == 1
+    assert PASSWORD not in "".join(each.stdout + each.stderr for each in (*told, wrong))
+
+
+def run(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "churn_radar", *arguments],
+        env={**os.environ, "CHURN_RADAR_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+async def test_a_plain_install_without_the_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    assert "pip install asyncpg" in await refused("postgresql://127.0.0.1/database")
+
+
+async def test_a_database_that_goes_away_while_it_is_looked_at_is_told_so(postgres: Scratch) -> None:
+    async with way_to(postgres.url) as way:
+        way.cut_answers_to = b"server_encoding"
+        assert "cannot be used now" in await refused(way.url)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from churn_radar.store.tables import metadata
 from tests.integration.test_schema import REVISIONS
 from tests.support.cutting import way_to
 from tests.support.postgres import SERVER_URL, Scratch, scratch, url_of
+from tests.support.service import clean_environment
 
 PASSWORD = "a-password-of-the-tests"
 
@@ -232,7 +232,7 @@ async def test_the_command_says_what_it_did_and_never_the_password(empty: Scratc
 def run(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "churn_radar", *arguments],
-        env={**os.environ, "CHURN_RADAR_DATABASE_URL": url},
+        env=clean_environment(CHURN_RADAR_DATABASE_URL=url),
         capture_output=True,
         text=True,
         check=False,

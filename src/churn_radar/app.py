@@ -38,12 +38,12 @@ from churn_radar.store.schema_postgres import require_current
 from churn_radar.store.signals import Signal
 from churn_radar.upstream import RateInForce
 from churn_radar.work.balance import Balance
-from churn_radar.work.engine import Step, Task
 from churn_radar.work.engines import Machinery, create_engine
 from churn_radar.work.joining import JoinRule
 from churn_radar.work.quarantine import Quarantine, check_folder
 from churn_radar.work.replay import Replayed, replay_all
 from churn_radar.work.steps import utc_now
+from churn_radar.work.tasks import Step, Task
 from churn_radar.work.worker import TRIAGE_BATCH, Worker, start_by_hand
 
 log = structlog.get_logger(__name__)

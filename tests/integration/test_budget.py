@@ -19,8 +19,8 @@ from churn_radar.simulator.mavera import CHAT
 from churn_radar.store.credits import spent_in
 from churn_radar.store.due import let_go
 from churn_radar.store.tables import Status, credits
-from churn_radar.work.engine import Again, Done
 from churn_radar.work.spending import Spending
+from churn_radar.work.tasks import Again, Done
 from tests.support.work import NOON, Workshop, logged, payload, service, until, workshop
 
 DEAR, CHEAP, CHEAPER = "cust_1003", "cust_1005", "cust_1013"

@@ -12,7 +12,7 @@ import pytest
 from churn_radar.simulator.people import PEOPLE
 from churn_radar.store.signals import Signal
 from churn_radar.store.tables import Status
-from churn_radar.work.engine import Again
+from churn_radar.work.tasks import Again
 from tests.support.work import Workshop, logged, payload, service, workshop
 
 JANE = "cust_1001"

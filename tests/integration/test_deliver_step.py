@@ -14,7 +14,7 @@ from churn_radar.research.brief import Brief
 from churn_radar.store.tables import DeliveryStatus
 from churn_radar.work import deliver as deliver_module
 from churn_radar.work.deliver import AT_ONCE, BUSY_DELAY, DeliverStep
-from churn_radar.work.engine import Again, Done
+from churn_radar.work.tasks import Again, Done
 from tests.support.work import ListSink, Workshop, payload, until, workshop
 
 

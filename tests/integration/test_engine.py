@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import structlog
 
+from churn_radar.work import attempt as attempt_module
 from churn_radar.work import engine as engine_module
-from churn_radar.work.engine import Again, Done, Engine, Outcome, Step, Task
+from churn_radar.work.engine import Engine
+from churn_radar.work.tasks import Again, Done, Outcome, Step, Task
 from tests.support.work import logged, until
 
 GRACE = timedelta(seconds=5)
@@ -156,7 +158,7 @@ async def test_again_comes_back_after_its_delay() -> None:
 
 
 async def test_a_handler_that_raises_is_tried_again_and_harms_no_other_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "FAULT_DELAY", timedelta(seconds=0.01))
+    monkeypatch.setattr(attempt_module, "FAULT_DELAY", timedelta(seconds=0.01))
     done: list[int] = []
     engine = Engine()
 
@@ -198,7 +200,7 @@ async def test_the_trace_of_a_raising_handler_tells_no_values(tmp_path: Path) ->
 
 
 async def test_a_sinks_own_cancelled_error_is_no_cancelled_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "FAULT_DELAY", timedelta(seconds=0.01))
+    monkeypatch.setattr(attempt_module, "FAULT_DELAY", timedelta(seconds=0.01))
     done: list[int] = []
     engine = Engine()
 

@@ -24,8 +24,8 @@ from churn_radar.store.jobs import NAMES, engine_schema_state, install_engine, t
 from churn_radar.store.postgres_driver import PatientDriver
 from churn_radar.store.schema import SchemaState
 from churn_radar.store.shared_tables import shared_metadata
-from churn_radar.work.engine import Again, Done, Outcome, Step, Task
 from churn_radar.work.engine_postgres import PostgresEngine
+from churn_radar.work.tasks import Again, Done, Outcome, Step, Task
 from tests.support.jobs_database import connected, cut_all_connections, empty_tables, fresh_database, make_tables
 from tests.support.work import until
 
@@ -370,7 +370,7 @@ _DYING = """
 import asyncio, sys
 from datetime import timedelta
 from churn_radar.store.postgres_driver import PatientDriver
-from churn_radar.work.engine import Step, Task
+from churn_radar.work.tasks import Step, Task
 from churn_radar.work.engine_postgres import PostgresEngine
 
 async def main():

@@ -19,8 +19,9 @@ from churn_radar.errors import OperatorMustAct, RecordUnavailable, RetryLater
 from churn_radar.store.due import let_go, next_due
 from churn_radar.store.record import open_record
 from churn_radar.store.tables import Status, deliveries, signal_history, signals
-from churn_radar.work.engine import Engine, Outcome, Step
+from churn_radar.work.engine import Engine
 from churn_radar.work.steps import utc_now
+from churn_radar.work.tasks import Outcome, Step
 from churn_radar.work.troubles import WAITS
 from tests.support.shift import Shift, Upstreams, shift
 from tests.support.work import NOON, Clock, ListSink, payload, settings_for, until

@@ -13,8 +13,8 @@ from sqlalchemy import func, select, update
 from churn_radar.intake.events import to_quarantine
 from churn_radar.simulator.people import PEOPLE, Person
 from churn_radar.store.tables import DeliveryStatus, Status, customers, quarantined_bodies, signal_history, signals
-from churn_radar.work.engine import Again, Done, Step, Task
 from churn_radar.work.replay import Replayed, replay, replay_all
+from churn_radar.work.tasks import Again, Done, Step, Task
 from tests.support.work import ListSink, Workshop, payload, workshop
 
 pytestmark = pytest.mark.usefixtures("everywhere")

@@ -31,9 +31,9 @@ from churn_radar.store.tables import Status, signals
 from churn_radar.triage.customer import CustomerRef, Profile
 from churn_radar.work.claim import Claim
 from churn_radar.work.due import signals_put_off
-from churn_radar.work.engine import Step
 from churn_radar.work.joining import JoinRule
 from churn_radar.work.replay import replay
+from churn_radar.work.tasks import Step
 from churn_radar.work.troubles import Troubles
 from tests.support.cutting import way_to
 from tests.support.door import NOW, arrival, as_body

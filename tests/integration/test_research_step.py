@@ -22,8 +22,8 @@ from churn_radar.simulator.people import Person
 from churn_radar.store.credits import close_entry
 from churn_radar.store.signals import advance
 from churn_radar.store.tables import Status, briefs, credits
-from churn_radar.work.engine import Again, Done, Step, Task
 from churn_radar.work.research import ResearchStep
+from churn_radar.work.tasks import Again, Done, Step, Task
 from churn_radar.work.troubles import PROBE_DELAYS
 from tests.support.work import ListSink, Workshop, known_by, payload, workshop
 

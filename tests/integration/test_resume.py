@@ -15,8 +15,8 @@ from churn_radar.simulator.mavera import MaveraSimulation
 from churn_radar.simulator.people import PEOPLE, Person
 from churn_radar.store.tables import Status, signals
 from churn_radar.work import resume as room
-from churn_radar.work.engine import Again, Step, Task
 from churn_radar.work.resume import resume
+from churn_radar.work.tasks import Again, Step, Task
 from churn_radar.work.troubles import PROBE_DELAYS, WAITS
 from tests.support.work import Running, Workshop, logged, payload, service, until, workshop
 

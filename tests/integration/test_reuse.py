@@ -20,7 +20,7 @@ from churn_radar.research.reuse import MOST_FOLLOW_UPS
 from churn_radar.simulator.mavera import CHAT
 from churn_radar.simulator.people import Person
 from churn_radar.store.tables import Status, briefs, credits
-from churn_radar.work.engine import Again, Done
+from churn_radar.work.tasks import Again, Done
 from tests.support.work import Workshop, payload, workshop
 
 pytestmark = pytest.mark.usefixtures("everywhere")

@@ -11,9 +11,9 @@ from churn_radar.store.jobs import NAMES
 from churn_radar.store.postgres_driver import PatientDriver
 from churn_radar.store.tables import to_micros
 from churn_radar.work.attempt import unpack
-from churn_radar.work.engine import Outcome, Step, Task
 from churn_radar.work.engine_postgres import PostgresEngine
 from churn_radar.work.sweep import Sweep
+from churn_radar.work.tasks import Outcome, Step, Task
 from tests.support.jobs_database import connected, empty_tables, fresh_database, make_tables
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

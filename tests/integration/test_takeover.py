@@ -8,8 +8,8 @@ import pytest
 from churn_radar.store.deliveries import plan_deliveries
 from churn_radar.store.signals import advance
 from churn_radar.store.tables import Status
-from churn_radar.work.engine import Step
 from churn_radar.work.takeover import REASON, follow_ups, put_back
+from churn_radar.work.tasks import Step
 from tests.support.work import Workshop, payload, workshop
 
 

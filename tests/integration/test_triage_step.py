@@ -22,7 +22,7 @@ from churn_radar.triage.customer import CustomerRef, Profile
 from churn_radar.triage.decision import Decision
 from churn_radar.triage.decision import triage as decide
 from churn_radar.work import triage as triage_module
-from churn_radar.work.engine import Again, Done, Step, Task
+from churn_radar.work.tasks import Again, Done, Step, Task
 from churn_radar.work.triage import TriageStep
 from churn_radar.work.triaged import Triaged
 from churn_radar.work.troubles import PROBE_DELAYS

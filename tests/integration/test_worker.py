@@ -21,11 +21,12 @@ from churn_radar.store.record import open_record
 from churn_radar.store.signals import history
 from churn_radar.store.tables import Status, signals
 from churn_radar.work.due import PutOff
-from churn_radar.work.engine import Again, Done, Engine, Outcome, Step, Task
+from churn_radar.work.engine import Engine
 from churn_radar.work.feeder import Feeder, Source
 from churn_radar.work.joining import JoinRule
 from churn_radar.work.replay import replay
 from churn_radar.work.steps import utc_now
+from churn_radar.work.tasks import Again, Done, Outcome, Step, Task
 from tests.support.shift import GRACE, Upstreams, shift
 from tests.support.work import ListSink, payload, settings_for, until
 

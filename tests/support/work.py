@@ -40,12 +40,12 @@ from churn_radar.store.signals import Signal, history, load_signal
 from churn_radar.store.tables import signals
 from churn_radar.upstream import FREE_TURN, Turn
 from churn_radar.work.deliver import DeliverStep
-from churn_radar.work.engine import Outcome, Step, Task
 from churn_radar.work.joining import JoinRule
 from churn_radar.work.replay import Replayed, replay
 from churn_radar.work.research import ResearchStep
 from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor
+from churn_radar.work.tasks import Outcome, Step, Task
 from churn_radar.work.triage import TriageStep
 from tests.support.postgres import url_for
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import structlog
 
-from churn_radar.work.engine import FAULT_DELAY, Again, BatchHandler, Outcome, Step, Task
+from churn_radar.work.tasks import Again, BatchHandler, Handler, Outcome, Step, Task
 
 log = structlog.get_logger(__name__)
 
 NO_DELAY = timedelta()
+FAULT_DELAY = timedelta(seconds=60)
 
 _Alike = tuple[Step, int, timedelta | None]
 
@@ -79,6 +80,15 @@ def merged(jobs: Iterable[Packed]) -> list[Packed]:
     return others + [once[key] for key in sorted(once)]
 
 
+def one_by_one(handler: Handler) -> BatchHandler:
+    """A step that does one row at a time, as one that takes several."""
+
+    async def each(seqs: Sequence[int]) -> Sequence[Outcome]:
+        return [await handler(seq) for seq in seqs]
+
+    return each
+
+
 async def attempt(
     step: Step, seqs: Sequence[int], handler: BatchHandler, task: asyncio.Task[Any] | None
 ) -> Sequence[Outcome]:
@@ -95,3 +105,9 @@ async def attempt(
         # still holds the work, so nothing is lost: try again, and leave a trace for the developers.
         log.exception("work.step_failed", step=step.value, seqs=len(seqs))
     return [Again(FAULT_DELAY)] * len(seqs)
+
+
+def tell_of_death(running: asyncio.Task[None]) -> None:
+    """Readiness shows an engine that has died; this says what of."""
+    if not running.cancelled() and (error := running.exception()):
+        log.error("work.engine_died", exc_info=error)

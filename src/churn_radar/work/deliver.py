@@ -16,9 +16,9 @@ from churn_radar.sinks.protocol import Sink, kind_of
 from churn_radar.store.briefs import load_brief
 from churn_radar.store.deliveries import load_delivery, settle
 from churn_radar.store.tables import DeliveryStatus
-from churn_radar.work.engine import Again, Done, Outcome
 from churn_radar.work.retry import TryAgain, decide
 from churn_radar.work.steps import Floor, describe
+from churn_radar.work.tasks import Again, Done, Outcome
 
 log = structlog.get_logger(__name__)
 

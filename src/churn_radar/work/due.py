@@ -18,7 +18,7 @@ from churn_radar.store.deliveries import let_go_due, next_delivery_due
 from churn_radar.store.due import Due, due_signals, let_go, next_due, put_off
 from churn_radar.store.held import putting_off
 from churn_radar.store.tables import Status
-from churn_radar.work.engine import Step, Task
+from churn_radar.work.tasks import Step, Task
 from churn_radar.work.troubles import Trouble, Troubles
 
 # Of a page, when a probe is due. The first may turn out not to call, for want of budget; these are enough, since the

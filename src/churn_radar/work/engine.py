@@ -12,63 +12,19 @@ steps is set well above what they need.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from enum import StrEnum
-from itertools import groupby
 from typing import Any
 
-import structlog
 from pgqueuer import PgQueuer, RetryRequested
 from pgqueuer.adapters.inmemory import InMemoryQueries
 from pgqueuer.models import Job
 
-log = structlog.get_logger(__name__)
+from churn_radar.work.attempt import attempt, one_by_one, pack, tell_of_death, unpack
+from churn_radar.work.tasks import Again, BatchHandler, Handler, Outcome, Step, Task
 
 CLEAR_LOGS_EVERY = timedelta(seconds=60)
-FAULT_DELAY = timedelta(seconds=60)
 BATCH_SIZE = 50
-
-
-class Step(StrEnum):
-    """The steps of the work, each a queue of its own."""
-
-    TRIAGE = "triage"
-    RESEARCH = "research"
-    DELIVER = "deliver"
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One step to be done for one row of the record."""
-
-    step: Step
-    seq: int
-    priority: int = 0
-    delay: timedelta | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The step is over, whatever came of it; the record says what."""
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """The step is to be tried again after a while.
-
-    With `in_record` the record says when: the engine is done with it, and whoever reads the record brings it back.
-    """
-
-    delay: timedelta
-    in_record: bool = False
-
-
-Outcome = Done | Again
-_Alike = tuple[Step, int, timedelta | None]
-Handler = Callable[[int], Awaitable[Outcome]]
-BatchHandler = Callable[[Sequence[int]], Awaitable[Sequence[Outcome]]]
 
 
 class Engine:
@@ -89,10 +45,7 @@ class Engine:
     def register(self, step: Step, handler: Handler, *, concurrency: int) -> None:
         """Let `handler(seq)` do a step, at most `concurrency` at once."""
 
-        async def one_by_one(seqs: Sequence[int]) -> Sequence[Outcome]:
-            return [await handler(seq) for seq in seqs]
-
-        self.register_batches(step, one_by_one, concurrency=concurrency, most=1)
+        self.register_batches(step, one_by_one(handler), concurrency=concurrency, most=1)
 
     def register_batches(self, step: Step, handler: BatchHandler, *, concurrency: int, most: int) -> None:
         """Let `handler(seqs)` do a step for up to `most` rows at a time, at most `concurrency` times at once.
@@ -103,7 +56,7 @@ class Engine:
 
         @self._pgq.entrypoint(step.value, concurrency_limit=concurrency)
         async def run(job: Job) -> None:
-            named = dict.fromkeys(int(number) for number in (job.payload or b"").split(b",") if number)
+            named = dict.fromkeys(unpack(job.payload))
             seqs = [seq for seq in named if (step, seq) not in self._in_flight]
             # A second job of a step that is under way: the first one may have looked before the reason for the second
             # was there, a replay for instance. Looking once more costs little; not looking would lose it.
@@ -113,7 +66,7 @@ class Engine:
             task = asyncio.current_task()
             self._in_flight.update({(step, seq): task for seq in seqs})
             try:
-                outcomes = await self._attempt(step, seqs, handler, task)
+                outcomes = await attempt(step, seqs, handler, task)
             finally:
                 for seq in seqs:
                     del self._in_flight[step, seq]
@@ -130,41 +83,21 @@ class Engine:
                 raise RetryRequested(delay=again[0][1])
             await self.enqueue([Task(step, seq, job.priority, delay) for seq, delay in again])
 
-    async def _attempt(
-        self, step: Step, seqs: Sequence[int], handler: BatchHandler, task: asyncio.Task[Any] | None
-    ) -> Sequence[Outcome]:
-        try:
-            return await handler(seqs)
-        except asyncio.CancelledError:
-            if task is None or task.cancelling():
-                raise
-            # Not this job was cancelled but something that it waited for, in a sink for instance.
-            log.warning("work.step_cancelled", step=step.value, seqs=len(seqs))
-        except Exception:
-            # Steps turn every failure into an outcome; what arrives here is a fault of ours. The record
-            # still holds the work, so nothing is lost: try again, and leave a trace for the developers.
-            log.exception("work.step_failed", step=step.value, seqs=len(seqs))
-        return [Again(FAULT_DELAY)] * len(seqs)
-
     async def enqueue(self, tasks: Sequence[Task]) -> None:
         """Add work, dearest first within a step."""
-        jobs = [job for key, alike in groupby(tasks, key=_alike) for job in self._jobs(key, alike)]
+        jobs = pack(tasks, self._most)
         if jobs:
-            names, payloads, priorities, delays = (list(column) for column in zip(*jobs, strict=True))
-            await self._queries.enqueue(names, payloads, priorities, delays)
-
-    def _jobs(self, key: _Alike, tasks: Iterable[Task]) -> Iterator[tuple[str, bytes, int, timedelta | None]]:
-        """Tasks that differ in nothing but the row, as PgQueuer's jobs: as many rows to a job as the step takes."""
-        step, priority, delay = key
-        seqs = [b"%d" % task.seq for task in tasks]
-        most = self._most.get(step, 1)
-        for start in range(0, len(seqs), most):
-            yield step.value, b",".join(seqs[start : start + most]), priority, delay
+            await self._queries.enqueue(
+                [job.step.value for job in jobs],
+                [job.payload for job in jobs],
+                [job.priority for job in jobs],
+                [job.delay for job in jobs],
+            )
 
     def start(self) -> None:
         """Begin to run jobs; needs a running event loop."""
         self._running = asyncio.create_task(self._pgq.qm.run(batch_size=BATCH_SIZE), name="engine")
-        self._running.add_done_callback(_tell_of_death)
+        self._running.add_done_callback(tell_of_death)
         self._clearing = asyncio.create_task(self._clear_logs(), name="engine-log-clearing")
 
     async def stop(self, grace: timedelta) -> bool:
@@ -204,13 +137,3 @@ class Engine:
             await asyncio.sleep(CLEAR_LOGS_EVERY.total_seconds())
             await self._queries.clear_queue_log()
             await self._queries.clear_statistics_log()
-
-
-def _alike(task: Task) -> _Alike:
-    return task.step, task.priority, task.delay
-
-
-def _tell_of_death(running: asyncio.Task[None]) -> None:
-    """Readiness shows an engine that has died; this says what of."""
-    if not running.cancelled() and (error := running.exception()):
-        log.error("work.engine_died", exc_info=error)

@@ -23,8 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from churn_radar.errors import RecordUnavailable
 from churn_radar.store.jobs import NAMES, JobQueries, inside, tidy, was_begun
 from churn_radar.store.postgres_driver import PASSING, PatientDriver
-from churn_radar.work.attempt import Packed, attempt, merged, pack, unpack
-from churn_radar.work.engine import Again, BatchHandler, Handler, Outcome, Step, Task
+from churn_radar.work.attempt import Packed, attempt, merged, one_by_one, pack, tell_of_death, unpack
+from churn_radar.work.tasks import Again, BatchHandler, Handler, Outcome, Step, Task
 
 log = structlog.get_logger(__name__)
 
@@ -75,10 +75,7 @@ class PostgresEngine:
     def register(self, step: Step, handler: Handler, *, concurrency: int) -> None:
         """Let `handler(seq)` do a step, at most `concurrency` at once over all replicas."""
 
-        async def one_by_one(seqs: Sequence[int]) -> Sequence[Outcome]:
-            return [await handler(seq) for seq in seqs]
-
-        self.register_batches(step, one_by_one, concurrency=concurrency, most=1)
+        self.register_batches(step, one_by_one(handler), concurrency=concurrency, most=1)
 
     def register_batches(self, step: Step, handler: BatchHandler, *, concurrency: int, most: int) -> None:
         """Let `handler(seqs)` do a step for up to `most` rows at a time, at most `concurrency` times at once.
@@ -167,7 +164,7 @@ class PostgresEngine:
             ),
             name="engine",
         )
-        self._running.add_done_callback(_tell_of_death)
+        self._running.add_done_callback(tell_of_death)
         self._tidying = asyncio.create_task(self._keep_tidy(), name="engine-tidying")
 
     async def stop(self, grace: timedelta) -> bool:
@@ -217,9 +214,3 @@ class PostgresEngine:
                 await tidy(self._driver)
             except (*PASSING, asyncpg.PostgresError, RecordUnavailable) as error:
                 log.debug("work.not_tidied", cause=type(error).__name__)
-
-
-def _tell_of_death(running: asyncio.Task[None]) -> None:
-    """Readiness shows an engine that has died; this says what of."""
-    if not running.cancelled() and (error := running.exception()):
-        log.error("work.engine_died", exc_info=error)

@@ -17,7 +17,8 @@ from churn_radar.research.mave import SERVICE as MAVERA
 from churn_radar.settings import Settings
 from churn_radar.store.postgres import is_postgres
 from churn_radar.upstream.pace import Pace, per_minute, per_second
-from churn_radar.work.engine import BatchHandler, Engine, Handler, Outcome, Step, Task
+from churn_radar.work.engine import Engine
+from churn_radar.work.tasks import BatchHandler, Handler, Outcome, Step, Task
 from churn_radar.work.troubles import Troubles
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from churn_radar.errors import RecordUnavailable
 from churn_radar.store.record import Record
 from churn_radar.work.due import PutOff
-from churn_radar.work.engine import Again, Outcome, Step, Task
 from churn_radar.work.engines import RunsSteps
+from churn_radar.work.tasks import Again, Outcome, Step, Task
 
 log = structlog.get_logger(__name__)
 

@@ -32,10 +32,10 @@ from churn_radar.store.joined import hand_over, tell_joined
 from churn_radar.store.record import Record
 from churn_radar.store.signals import Signal, advance, load_signal
 from churn_radar.store.tables import Status
-from churn_radar.work.engine import Step, Task
 from churn_radar.work.joinable import joinable
 from churn_radar.work.joining import Joined, JoinRule, under_way
 from churn_radar.work.reading import read_again
+from churn_radar.work.tasks import Step, Task
 
 _ALIVE: dict[str, Any] = {"failed_service": None, "failed_status": None}
 

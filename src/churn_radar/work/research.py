@@ -26,10 +26,10 @@ from churn_radar.store.openings import find_opening, give_thread_up, hold_openin
 from churn_radar.store.signals import advance, joined_signals, last_line, load_signal
 from churn_radar.store.tables import Status
 from churn_radar.work.claim import Claim, account_of, spent_in_vain
-from churn_radar.work.engine import Done, Outcome, Step, Task
 from churn_radar.work.joining import done
 from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor, fail, not_yet
+from churn_radar.work.tasks import Done, Outcome, Step, Task
 from churn_radar.work.written import Case, Written, brief_values
 
 log = structlog.get_logger(__name__)

@@ -10,8 +10,8 @@ from churn_radar.research.mave import SERVICE as MAVERA
 from churn_radar.store.due import Place
 from churn_radar.store.held import let_go
 from churn_radar.store.tables import Status
-from churn_radar.work.engine import Step, Task
 from churn_radar.work.steps import Floor
+from churn_radar.work.tasks import Step, Task
 from churn_radar.work.troubles import WAITS
 
 log = structlog.get_logger(__name__)

@@ -14,8 +14,8 @@ from churn_radar.store.credits import let_go, operator_decided, spent_in, waitin
 from churn_radar.store.due import Place
 from churn_radar.store.signals import Signal, advance
 from churn_radar.store.tables import Status
-from churn_radar.work.engine import Again, Step, Task
 from churn_radar.work.steps import Floor
+from churn_radar.work.tasks import Again, Step, Task
 
 log = structlog.get_logger(__name__)
 

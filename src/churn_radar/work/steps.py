@@ -21,10 +21,10 @@ from churn_radar.store.record import Record
 from churn_radar.store.signals import Signal, advance
 from churn_radar.store.tables import Status
 from churn_radar.store.thread import T, Work
-from churn_radar.work.engine import Again, Done, Outcome, Task
 from churn_radar.work.joining import given_up
 from churn_radar.work.remedy import link
 from churn_radar.work.retry import OPERATOR_DELAY, Bury, TryAgain, decide
+from churn_radar.work.tasks import Again, Done, Outcome, Task
 from churn_radar.work.troubles import WAITS, Troubles
 
 log = structlog.get_logger(__name__)

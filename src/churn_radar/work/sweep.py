@@ -12,9 +12,9 @@ import structlog
 from churn_radar.errors import RecordUnavailable
 from churn_radar.store.postgres_driver import PASSING, PatientDriver
 from churn_radar.store.unheld import PAGE, Unheld, unheld_work
-from churn_radar.work.engine import Step, Task
 from churn_radar.work.engine_postgres import PostgresEngine
 from churn_radar.work.steps import utc_now
+from churn_radar.work.tasks import Step, Task
 
 log = structlog.get_logger(__name__)
 

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from churn_radar.store.deliveries import deliveries_of
 from churn_radar.store.signals import advance, load_signal, load_signals
 from churn_radar.store.tables import DeliveryStatus, Status
-from churn_radar.work.engine import Step, Task
 from churn_radar.work.steps import Floor
+from churn_radar.work.tasks import Step, Task
 
 REASON = "taken over from a worker that fell silent"
 

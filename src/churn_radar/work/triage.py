@@ -21,11 +21,11 @@ from churn_radar.triage.account import Rules
 from churn_radar.triage.customer import CustomerRef
 from churn_radar.triage.decision import Decision, Research, triage
 from churn_radar.triage.priority import priority
-from churn_radar.work.engine import Again, Done, Outcome, Step, Task
 from churn_radar.work.enrich import Enriched, Found, LookUp, enrich, fresh
 from churn_radar.work.joinable import joinable
 from churn_radar.work.joining import Joining, JoinRule
 from churn_radar.work.steps import Floor, fail, held, not_due
+from churn_radar.work.tasks import Again, Done, Outcome, Step, Task
 from churn_radar.work.triaged import Triaged
 
 log = structlog.get_logger(__name__)

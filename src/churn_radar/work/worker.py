@@ -31,7 +31,7 @@ from churn_radar.store.signals import (
 from churn_radar.store.tables import Status
 from churn_radar.work.deliver import AT_ONCE, DeliverStep
 from churn_radar.work.due import deliveries_put_off, signals_put_off
-from churn_radar.work.engine import Engine, Step, Task
+from churn_radar.work.engine import Engine
 from churn_radar.work.engines import Machinery
 from churn_radar.work.enrich import LookUp
 from churn_radar.work.feeder import Feeder, Source
@@ -40,6 +40,7 @@ from churn_radar.work.resume import SERVICES, resume
 from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor, utc_now
 from churn_radar.work.takeover import follow_ups, put_back
+from churn_radar.work.tasks import Step, Task
 from churn_radar.work.triage import TriageStep
 from churn_radar.work.troubles import Troubles
 

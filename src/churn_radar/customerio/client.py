@@ -14,6 +14,7 @@ from churn_radar.customerio.profile import read_profile
 from churn_radar.errors import GiveUp, RetryLater, UpstreamError
 from churn_radar.settings import Settings
 from churn_radar.triage.customer import CustomerRef, IdType, Profile
+from churn_radar.triage.text import is_whole
 from churn_radar.upstream import (
     DEADLINE_MARGIN_SECONDS,
     Answer,
@@ -216,7 +217,7 @@ def identifiers(ref: CustomerRef) -> list[tuple[IdType, str]]:
 
 def can_exist(value: str) -> bool:
     """False for a blank, and for half of a surrogate pair, which no UTF-8 can hold: no customer has such an id."""
-    return bool(value.strip()) and not any("\ud800" <= character <= "\udfff" for character in value)
+    return bool(value.strip()) and is_whole(value)
 
 
 def _mail_is_no_identifier(id_type: IdType) -> set[int]:

@@ -164,6 +164,17 @@ def arrival_row(arrival: Arrival) -> tuple[Any, ...]:
     )
 
 
+def outcome(arrival: Arrival, seq: int | None, *, has_key: bool) -> Accepted:
+    """What became of an arrival, whose row is `seq` when it is new.
+
+    `has_key` tells of a body whether the record knows it by its key; where it does not, its id is that of a signal by
+    now.
+    """
+    if arrival.body is not None:
+        return Accepted(Verdict.QUARANTINED if has_key else Verdict.DUPLICATE, arrival.public_id)
+    return Accepted(Verdict.DUPLICATE if seq is None else Verdict.ACCEPTED, arrival.public_id, seq)
+
+
 def insert_arrivals(cursor: Cursor, arrivals: Sequence[Arrival]) -> list[Accepted]:
     """Insert what is new, inside the caller's transaction; returns one outcome per arrival, in order.
 
@@ -204,14 +215,10 @@ def _row_numbers(cursor: Cursor, arrivals: Sequence[Arrival]) -> dict[str, int]:
 
 
 def _outcome(cursor: Cursor, arrival: Arrival, seq: int | None) -> Accepted:
-    if arrival.body is not None:
-        if seq is not None:
-            cursor.execute(_INSERT_BODY, (seq, arrival.body, len(arrival.body)))
-        elif not _has_key(cursor, arrival.event_key):
-            # Its id is that of a signal by now.
-            return Accepted(Verdict.DUPLICATE, arrival.public_id)
-        return Accepted(Verdict.QUARANTINED, arrival.public_id)
-    return Accepted(Verdict.DUPLICATE if seq is None else Verdict.ACCEPTED, arrival.public_id, seq)
+    if arrival.body is not None and seq is not None:
+        cursor.execute(_INSERT_BODY, (seq, arrival.body, len(arrival.body)))
+    has_key = seq is not None or arrival.body is None or _has_key(cursor, arrival.event_key)
+    return outcome(arrival, seq, has_key=has_key)
 
 
 def _has_key(cursor: Cursor, event_key: str) -> bool:

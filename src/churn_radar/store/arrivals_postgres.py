@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.store.arrivals import COLUMNS, Accepted, Arrival, Verdict, arrival_row
+from churn_radar.store.arrivals import COLUMNS, Accepted, Arrival, arrival_row, outcome
 from churn_radar.store.tables import quarantined_bodies, signals
 
 _TYPES = {"BIGINT": "bigint", "BOOLEAN": "boolean"}
@@ -47,17 +47,10 @@ async def insert_arrivals(connection: AsyncConnection, arrivals: Sequence[Arriva
     there = await _keys_of_bodies(connection, [each for each in arrivals if each.event_key not in new])
     for arrival in arrivals:
         seq = new.pop(arrival.event_key, None)
-        if arrival.body is None:
-            outcomes.append(Accepted(Verdict.DUPLICATE if seq is None else Verdict.ACCEPTED, arrival.public_id, seq))
-            continue
-        if seq is not None:
+        if seq is not None and arrival.body is not None:
             bodies.append((seq, arrival.body, len(arrival.body)))
             there.add(arrival.event_key)
-        elif arrival.event_key not in there:
-            # Its id is that of a signal by now.
-            outcomes.append(Accepted(Verdict.DUPLICATE, arrival.public_id))
-            continue
-        outcomes.append(Accepted(Verdict.QUARANTINED, arrival.public_id))
+        outcomes.append(outcome(arrival, seq, has_key=arrival.event_key in there))
     if bodies:
         await connection.exec_driver_sql(_INSERT_BODY, bodies)
     return outcomes

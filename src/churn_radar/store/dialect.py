@@ -15,6 +15,8 @@ from sqlalchemy import ClauseElement, Dialect, Table, bindparam, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from churn_radar.triage.text import is_whole
+
 if TYPE_CHECKING:
     import asyncpg
 
@@ -47,7 +49,7 @@ def is_storable(name: str) -> bool:
 
     Nothing that the record holds has such a name, so whoever asks for one need not be looked for.
     """
-    return "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
+    return "\0" not in name and is_whole(name)
 
 
 def is_shared(dialect: Dialect) -> bool:

@@ -31,6 +31,11 @@ REMOVED = "[removed]"
 _RAW_PER_CHARACTER = 8
 
 
+def is_whole(text: str) -> bool:
+    """False for text with half of a surrogate pair, which no UTF-8 can hold."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def terminal_safe(text: str) -> str:
     """`text` without escape sequences, control characters, direction overrides and lone surrogates.
 

@@ -91,7 +91,8 @@ class SharedTroubles(Troubles):
             return None
         wait = await self._table.wait(service)
         if wait is None:
-            self._end(service)
+            # Another replica's call went through. What this one had put off meanwhile may go on as well.
+            super().clear(service)
         return wait
 
     def probe_now(self, now: datetime) -> None:
@@ -142,7 +143,7 @@ class SharedTroubles(Troubles):
 
     def _take_over(self, found: Sequence[Found]) -> None:
         for service in self._standing.keys() - {row.service for row in found}:
-            self._end(service)
+            super().clear(service)
         for row in found:
             if (standing := self.of(row.service)) is None:
                 log.warning("upstream.paused", service=row.service, cause=row.message)
@@ -156,9 +157,3 @@ class SharedTroubles(Troubles):
                 row.probes,
                 under_way,
             )
-
-    def _end(self, service: str) -> None:
-        """Another replica's call went through. What this one had put off meanwhile may go on as well."""
-        if self._standing.pop(service, None) is not None:
-            log.info("upstream.recovered", service=service)
-            self.on_recovered(service)

@@ -14,7 +14,7 @@ from churn_radar.store.postgres_driver import PASSING, PatientDriver
 from churn_radar.store.unheld import PAGE, Unheld, unheld_work
 from churn_radar.work.engine_postgres import PostgresEngine
 from churn_radar.work.steps import utc_now
-from churn_radar.work.tasks import Step, Task
+from churn_radar.work.tasks import Step, Task, delay_until
 
 log = structlog.get_logger(__name__)
 
@@ -82,5 +82,4 @@ class Sweep:
 
 
 def _task(each: Unheld, now: datetime) -> Task:
-    delay = None if each.due_at is None or each.due_at <= now else each.due_at - now
-    return Task(Step(each.step), each.seq, each.priority, delay)
+    return Task(Step(each.step), each.seq, each.priority, delay_until(each.due_at, now))

@@ -8,10 +8,10 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.store.deliveries import deliveries_of
-from churn_radar.store.signals import advance, load_signal, load_signals
+from churn_radar.store.signals import Signal, advance, load_signals
 from churn_radar.store.tables import DeliveryStatus, Status
 from churn_radar.work.steps import Floor
-from churn_radar.work.tasks import Step, Task
+from churn_radar.work.tasks import Step, Task, delay_until
 
 REASON = "taken over from a worker that fell silent"
 
@@ -26,22 +26,26 @@ async def put_back(floor: Floor, step: Step, seqs: Sequence[int]) -> int:
         return 0
 
     async def back(connection: AsyncConnection) -> int:
-        count = 0
-        for seq in sorted(seqs):
-            signal = await load_signal(connection, seq)
-            if signal is not None and signal.status is Status.RESEARCHING:
-                count += await advance(
-                    connection,
-                    seq,
-                    expected=(Status.RESEARCHING,),
-                    to=Status.WAITING,
-                    now=floor.now(),
-                    reason=REASON,
-                    attempts=signal.attempts,
-                )
-        return count
+        begun = [each for each in await load_signals(connection, seqs) if each.status is Status.RESEARCHING]
+        return await back_in_line(connection, begun, reason=REASON, now=floor.now())
 
     return await floor.write(back)
+
+
+async def back_in_line(connection: AsyncConnection, begun: Sequence[Signal], *, reason: str, now: datetime) -> int:
+    """Let signals that stand at `researching` wait again, with the attempts they had; returns how many still did."""
+    count = 0
+    for signal in begun:
+        count += await advance(
+            connection,
+            signal.seq,
+            expected=(Status.RESEARCHING,),
+            to=Status.WAITING,
+            now=now,
+            reason=reason,
+            attempts=signal.attempts,
+        )
+    return count
 
 
 async def follow_ups(floor: Floor, step: Step, seqs: Sequence[int]) -> list[Task]:
@@ -54,19 +58,15 @@ async def follow_ups(floor: Floor, step: Step, seqs: Sequence[int]) -> list[Task
     async with floor.record.read() as connection:
         loaded = await load_signals(connection, seqs)
         tasks = [
-            _later(Step.RESEARCH, signal.seq, signal.priority, signal.due_at, floor.now())
+            Task(Step.RESEARCH, signal.seq, signal.priority, delay_until(signal.due_at, floor.now()))
             for signal in loaded
             if step is Step.TRIAGE and signal.status is Status.WAITING
         ]
         for signal in loaded:
             if step is Step.RESEARCH and signal.status is Status.BRIEFED and signal.brief_seq is not None:
                 tasks += [
-                    _later(Step.DELIVER, owed.seq, signal.priority, owed.due_at, floor.now())
+                    Task(Step.DELIVER, owed.seq, signal.priority, delay_until(owed.due_at, floor.now()))
                     for owed in await deliveries_of(connection, signal.brief_seq)
                     if owed.status is DeliveryStatus.PENDING
                 ]
     return tasks
-
-
-def _later(step: Step, seq: int, priority: int, due_at: datetime | None, now: datetime) -> Task:
-    return Task(step, seq, priority, None if due_at is None or due_at <= now else due_at - now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 
@@ -24,6 +24,11 @@ class Task:
     seq: int
     priority: int = 0
     delay: timedelta | None = None
+
+
+def delay_until(due_at: datetime | None, now: datetime) -> timedelta | None:
+    """The delay of a task that is due then; None when it is due already."""
+    return None if due_at is None or due_at <= now else due_at - now
 
 
 @dataclass(frozen=True, slots=True)

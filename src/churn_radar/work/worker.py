@@ -22,7 +22,6 @@ from churn_radar.store.arrivals import Accepted, Verdict
 from churn_radar.store.deliveries import count_owed, fresh_deliveries
 from churn_radar.store.record import Record
 from churn_radar.store.signals import (
-    advance,
     count_unfinished,
     fresh_received,
     fresh_waiting,
@@ -39,7 +38,7 @@ from churn_radar.work.research import Researcher, ResearchStep
 from churn_radar.work.resume import SERVICES, resume
 from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor, utc_now
-from churn_radar.work.takeover import follow_ups, put_back
+from churn_radar.work.takeover import back_in_line, follow_ups, put_back
 from churn_radar.work.tasks import Step, Task
 from churn_radar.work.triage import TriageStep
 from churn_radar.work.troubles import Troubles
@@ -247,17 +246,7 @@ async def _put_back_interrupted(connection: AsyncConnection, now: datetime) -> i
     Brief and status change in one transaction, so no signal that stands at `researching` has got its brief.
     """
     interrupted = await signals_with_status(connection, Status.RESEARCHING, after=0, limit=PAGE)
-    for signal in interrupted:
-        await advance(
-            connection,
-            signal.seq,
-            expected=(Status.RESEARCHING,),
-            to=Status.WAITING,
-            now=now,
-            reason="interrupted by a restart",
-            attempts=signal.attempts,
-        )
-    return len(interrupted)
+    return await back_in_line(connection, interrupted, reason="interrupted by a restart", now=now)
 
 
 async def _to_triage(connection: AsyncConnection, limit: int) -> list[Task]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,22 +44,25 @@ def mave_seconds() -> tuple[float, float]:
     return (0.0, 0.02)
 
 
-@pytest.fixture
-async def upstreams(mave_seconds: tuple[float, float]) -> AsyncIterator[Upstreams]:
-    """Both stand-ins, quick and with generous limits."""
-    customerio_faults, mavera_faults = Faults(), Faults()
-    customerio = create_customerio(
-        CustomerioSimulation(requests_per_second=1000, latency_seconds=(0, 0.005), faults=customerio_faults)
-    )
-    mavera = create_mavera(
-        MaveraSimulation(requests_per_minute=6000, latency_seconds=mave_seconds, faults=mavera_faults)
-    )
-    async with running(customerio) as customerio_url, running(mavera) as mavera_url:
+@asynccontextmanager
+async def stand_ins(customerio: CustomerioSimulation, mavera: MaveraSimulation) -> AsyncIterator[Upstreams]:
+    """Both stand-ins, each on a socket of its own."""
+    customerio_app, mavera_app = create_customerio(customerio), create_mavera(mavera)
+    async with running(customerio_app) as customerio_url, running(mavera_app) as mavera_url:
         yield Upstreams(
             customerio_url,
             mavera_url,
-            customerio.state.simulation,
-            mavera.state.simulation,
-            customerio_faults,
-            mavera_faults,
+            customerio_app.state.simulation,
+            mavera_app.state.simulation,
+            customerio.faults,
+            mavera.faults,
         )
+
+
+@pytest.fixture
+async def upstreams(mave_seconds: tuple[float, float]) -> AsyncIterator[Upstreams]:
+    """Both stand-ins, quick and with generous limits."""
+    customerio = CustomerioSimulation(requests_per_second=1000, latency_seconds=(0, 0.005))
+    mavera = MaveraSimulation(requests_per_minute=6000, latency_seconds=mave_seconds)
+    async with stand_ins(customerio, mavera) as made:
+        yield made

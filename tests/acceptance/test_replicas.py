@@ -13,12 +13,10 @@ from typing import Any
 import pytest
 
 from churn_radar.intake.samples import SAMPLES
-from churn_radar.simulator.customerio import CustomerioSimulation, create_customerio
-from churn_radar.simulator.faults import Faults
-from churn_radar.simulator.mavera import MaveraSimulation, create_mavera
+from churn_radar.simulator.customerio import CustomerioSimulation
+from churn_radar.simulator.mavera import MaveraSimulation
 from churn_radar.simulator.people import Person
-from churn_radar.simulator.server import running
-from tests.acceptance.conftest import Upstreams
+from tests.acceptance.conftest import Upstreams, stand_ins
 from tests.acceptance.test_main_job import event
 from tests.support.postgres import Scratch, scratch
 from tests.support.service import ServiceProcess, eventually, run_command, serving
@@ -36,26 +34,10 @@ PEOPLE = tuple(
 @pytest.fixture
 async def upstreams() -> AsyncIterator[Upstreams]:
     """Both stand-ins, with a workspace of sixty whom research is worth, and a Mave that takes its time."""
-    customerio_faults, mavera_faults = Faults(), Faults()
-    customerio = create_customerio(
-        CustomerioSimulation(
-            requests_per_second=1000, latency_seconds=(0, 0.005), people=PEOPLE, faults=customerio_faults
-        )
-    )
-    mavera = create_mavera(
-        MaveraSimulation(
-            requests_per_minute=6000, concurrency=CONCURRENCY, latency_seconds=(0.1, 0.4), faults=mavera_faults
-        )
-    )
-    async with running(customerio) as customerio_url, running(mavera) as mavera_url:
-        yield Upstreams(
-            customerio_url,
-            mavera_url,
-            customerio.state.simulation,
-            mavera.state.simulation,
-            customerio_faults,
-            mavera_faults,
-        )
+    customerio = CustomerioSimulation(requests_per_second=1000, latency_seconds=(0, 0.005), people=PEOPLE)
+    mavera = MaveraSimulation(requests_per_minute=6000, concurrency=CONCURRENCY, latency_seconds=(0.1, 0.4))
+    async with stand_ins(customerio, mavera) as made:
+        yield made
 
 
 @pytest.fixture

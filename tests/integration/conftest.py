@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from churn_radar.store.postgres_driver import PatientDriver
+from tests.support.jobs_database import connected, empty_tables
+from tests.support.postgres import scratch
 from tests.support.servers import moto_server
 
 
@@ -19,3 +22,18 @@ def moto() -> Iterator[str]:
 def aws_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """The URL of a database that has every table, the engine's and the shared limits' among them."""
+    with scratch() as made:
+        yield made.url
+
+
+@pytest.fixture
+async def driver(database: str) -> AsyncIterator[PatientDriver]:
+    """A driver on that database, with nothing in it."""
+    await empty_tables(database)
+    async with connected(database) as opened:
+        yield opened

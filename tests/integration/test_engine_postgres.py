@@ -5,14 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from importlib import resources
 from typing import Any
 
 import asyncpg
-import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -26,26 +25,13 @@ from churn_radar.store.schema import SchemaState
 from churn_radar.store.shared_tables import shared_metadata
 from churn_radar.work.engine_postgres import PostgresEngine
 from churn_radar.work.tasks import Again, Done, Outcome, Step, Task
-from tests.support.jobs_database import connected, cut_all_connections, empty_tables, fresh_database, make_tables
+from tests.support.jobs_database import connected, cut_all_connections
+from tests.support.postgres import scratch
 from tests.support.work import until
 
 GRACE = timedelta(seconds=5)
 SHORT = timedelta(seconds=0.6)
 QUEUE, LOG = NAMES.queue_table, NAMES.queue_table_log
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    with fresh_database() as url:
-        asyncio.run(make_tables(url))
-        yield url
-
-
-@pytest.fixture
-async def driver(database: str) -> AsyncIterator[PatientDriver]:
-    await empty_tables(database)
-    async with connected(database) as driver:
-        yield driver
 
 
 @asynccontextmanager
@@ -431,7 +417,8 @@ def test_the_migrations_make_the_shared_tables() -> None:
         finally:
             await engine.dispose()
 
-    with fresh_database() as url:
+    with scratch(migrated=False) as made:
+        url = made.url
         assert asyncio.run(migrated(url)) == []
 
 

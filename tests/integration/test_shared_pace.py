@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -14,24 +14,10 @@ from churn_radar.errors import RecordUnavailable
 from churn_radar.store.postgres_driver import PatientDriver
 from churn_radar.upstream import WindowPace, shared
 from churn_radar.upstream.shared import SharedPace, SharedTurn
-from tests.support.jobs_database import connected, cut_all_connections, empty_tables, fresh_database, make_tables
+from tests.support.jobs_database import cut_all_connections
 from tests.support.work import until
 
 LATE = 0.15
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    with fresh_database() as url:
-        asyncio.run(make_tables(url))
-        yield url
-
-
-@pytest.fixture
-async def driver(database: str) -> AsyncIterator[PatientDriver]:
-    await empty_tables(database)
-    async with connected(database) as driver:
-        yield driver
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
@@ -11,17 +11,10 @@ import pytest
 from churn_radar.store.postgres_driver import PatientDriver
 from churn_radar.work.shared_troubles import SharedTroubles
 from churn_radar.work.steps import utc_now
-from tests.support.jobs_database import connected, cut_all_connections, empty_tables, fresh_database, make_tables
+from tests.support.jobs_database import connected, cut_all_connections, empty_tables
 from tests.support.work import until
 
 DELAYS = [timedelta(seconds=seconds) for seconds in (0.3, 0.6, 60)]
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    with fresh_database() as url:
-        asyncio.run(make_tables(url))
-        yield url
 
 
 @pytest.fixture

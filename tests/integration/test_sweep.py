@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-import pytest
 
 from churn_radar.store.jobs import NAMES
 from churn_radar.store.postgres_driver import PatientDriver
@@ -14,24 +11,9 @@ from churn_radar.work.attempt import unpack
 from churn_radar.work.engine_postgres import PostgresEngine
 from churn_radar.work.sweep import Sweep
 from churn_radar.work.tasks import Outcome, Step, Task
-from tests.support.jobs_database import connected, empty_tables, fresh_database, make_tables
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 LONG_AGO = NOON - timedelta(hours=1)
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    with fresh_database() as url:
-        asyncio.run(make_tables(url))
-        yield url
-
-
-@pytest.fixture
-async def driver(database: str) -> AsyncIterator[PatientDriver]:
-    await empty_tables(database)
-    async with connected(database) as driver:
-        yield driver
 
 
 async def add_signal(

@@ -13,18 +13,17 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
-import pytest
 
 from churn_radar.migrating import ENGINE
 from churn_radar.store.jobs import NAMES
 from churn_radar.store.schema_postgres import migrate_postgres
 from churn_radar.store.shared_tables import shared_metadata
 from churn_radar.store.tables import metadata
+from tests.support.servers import missing
 
 T = TypeVar("T")
 
 SERVER_URL = os.environ.get("CHURN_RADAR_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
-REQUIRED = bool(os.environ.get("CHURN_RADAR_TESTS_REQUIRE_SERVERS"))
 
 
 class Clerk:
@@ -133,9 +132,7 @@ def scratch(*, migrated: bool = True) -> Iterator[Scratch]:
     try:
         made.create(migrated=migrated)
     except (OSError, asyncpg.PostgresError) as error:
-        if REQUIRED:
-            raise
-        pytest.skip(f"no Postgres answers at CHURN_RADAR_TEST_POSTGRES_URL ({type(error).__name__})")
+        missing(f"Postgres at CHURN_RADAR_TEST_POSTGRES_URL ({type(error).__name__})")
     try:
         yield made
     finally:

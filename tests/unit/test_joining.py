@@ -8,6 +8,7 @@ from churn_radar.store.signals import Signal
 from churn_radar.store.tables import Status
 from churn_radar.triage.customer import CustomerRef
 from churn_radar.work.joining import Joining, JoinRule, RecentBrief
+from tests.support.signals import a_signal
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -16,30 +17,8 @@ RULE, ANEW = JoinRule(DAY), JoinRule(DAY, stronger_anew=True)
 
 
 def signal(seq: int, kind: str = "unsubscribed", *, at: datetime = NOON, forced: bool = False) -> Signal:
-    return Signal(
-        seq=seq,
-        signal_id=f"sig_{seq}",
-        event_id=None,
-        kind=kind,
-        metric=kind,
-        object_type=None,
-        customer=CustomerRef(id="42"),
-        customer_seq=None,
-        occurred_at=None,
-        received_at=at,
-        facts={},
-        source="webhook",
-        forced=forced,
-        status=Status.RECEIVED,
-        reason=None,
-        attempts=0,
-        due_at=None,
-        priority=0,
-        triage=None,
-        joined_to=None,
-        brief_seq=None,
-        updated_at=at,
-    )
+    customer = CustomerRef(id="42")
+    return a_signal(seq, kind=kind, metric=kind, customer=customer, received_at=at, forced=forced, updated_at=at)
 
 
 def leader(seq: int, kind: str = "bounced", status: Status = Status.WAITING, *, at: datetime = NOON) -> Leader:

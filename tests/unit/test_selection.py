@@ -6,35 +6,15 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from churn_radar.store.signals import Signal
 from churn_radar.store.tables import Status
-from churn_radar.triage.customer import CustomerRef
 from churn_radar.work.selection import STATUS_PATTERN, Selection, in_utc, read_moment
+from tests.support.signals import a_signal
 from tests.support.work import NOON
 
-DEAD = Signal(
-    seq=1,
-    signal_id="sig_1",
-    event_id=None,
-    kind="unsubscribed",
-    metric=None,
-    object_type=None,
-    customer=CustomerRef(),
-    customer_seq=None,
-    occurred_at=None,
-    received_at=NOON,
-    facts={},
-    source="webhook",
-    forced=False,
+DEAD = a_signal(
     status=Status.DEAD,
     reason="gave up after 7 attempts: mavera (503): app.mavera.io answered 503",
     attempts=7,
-    due_at=None,
-    priority=0,
-    triage=None,
-    joined_to=None,
-    brief_seq=None,
-    updated_at=NOON,
     failed_service="mavera",
     failed_status=503,
 )

@@ -47,7 +47,7 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 	--no-emit-index-url --no-header
 
 lock: ## resolve the lock files anew (needs uv)
-	$(UV_COMPILE) --upgrade pyproject.toml --extra build --extra dev --extra redis --extra sqs -o requirements-dev.lock
+	$(UV_COMPILE) --upgrade pyproject.toml --extra build --extra dev --extra redis --extra sqs --extra peers -o requirements-dev.lock
 	$(UV_COMPILE) --constraint requirements-dev.lock pyproject.toml --extra build -o requirements.lock
 
 clean: ## remove the environment and every cache

@@ -87,6 +87,21 @@ async def test_a_brief_can_be_read_with_everything_in_it(live: Running) -> None:
     assert brief["created_at"].endswith("Z")
 
 
+async def test_a_brief_tells_what_may_still_be_sent_by_every_signal_of_its_customer(live: Running) -> None:
+    async def told() -> Any:
+        return (await live.http.get("/briefs/cust_1009")).json()["items"][0]["consent"]
+
+    await live.briefed(payload("cust_1009", "bounced"))
+    assert (await told())["may_mail"] == "other_address"
+
+    joined = await live.post(payload("cust_1009", "spammed"))
+    await live.becomes(joined, "joined")
+
+    assert (await told())["may_mail"] == "nothing"
+    assert [line.split(":")[0] for line in (await told())["why"]] == ["complained", "bounced"]
+    assert set(await told()) == {"may_mail", "mark", "why", "instead"}
+
+
 @pytest.mark.parametrize("customer_id", ODD)
 async def test_any_id_works_in_the_path(live: Running, customer_id: str) -> None:
     answer = await live.http.get(path_of(customer_id))

@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,15 @@ NAMES = {
     "mail": CustomerRef(None, None, "jo@x.io"),
     "mail in another case": CustomerRef(None, None, "Jo@X.IO"),
 }
+
+
+async def test_what_a_profile_says_of_mail_is_kept_until_another_says_otherwise(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        for said, kept in ((None, None), (True, True), (None, True), (False, False)):
+            await home.record.write(partial(remember, profile=Profile(FULL, {}, said), now=NOW))
+            found = await known(home, FULL)
+            assert found is not None
+            assert found.profile.unsubscribed is kept
 
 
 @pytest.mark.parametrize("ref", NAMES.values(), ids=NAMES)

@@ -20,6 +20,7 @@ from churn_radar.sinks import jsonl
 from churn_radar.sinks.console import ConsoleSink, render
 from churn_radar.sinks.jsonl import JsonlSink
 from churn_radar.sinks.protocol import create_sinks
+from churn_radar.triage.consent import consent
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -40,6 +41,7 @@ def brief(number: int = 1, **told: Any) -> Brief:
             "mrr": 850.0,
             "currency": "USD",
             "tenure_days": 342,
+            "consent": consent([("unsubscribed", "customer")]),
             "attributes_source": AttributesSource.LIVE,
             "signal_received_at": NOW,
             "created_at": NOW,

@@ -23,6 +23,7 @@ from churn_radar.research.brief import AttributesSource, Brief, BriefSections
 from churn_radar.settings import Environment, IsolatedSettings, Settings
 from churn_radar.settings_text import as_env, as_markdown
 from churn_radar.sinks.protocol import Sink, SinkOptions
+from churn_radar.triage.consent import consent
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -210,6 +211,7 @@ def a_brief() -> Brief:
         plan="pro",
         mrr=100.0,
         currency="USD",
+        consent=consent([("unsubscribed", "email")]),
         attributes_source=AttributesSource.LIVE,
         signal_received_at=moment,
         created_at=moment,

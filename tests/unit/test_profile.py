@@ -30,7 +30,7 @@ def test_the_documented_shape_gives_identifiers_and_attributes_as_they_came() ->
             "identifiers": {"id": "1", "email": "jo@example.com", "cio_id": "d9c106000001"},
         }
     }
-    expected = Profile(CustomerRef("1", "d9c106000001", "jo@example.com"), attributes)
+    expected = Profile(CustomerRef("1", "d9c106000001", "jo@example.com"), attributes, unsubscribed=False)
     assert read_profile(payload) == expected
 
 
@@ -49,6 +49,24 @@ def test_attributes_directly_under_the_customer_are_read_too() -> None:
     assert profile is not None
     assert profile.ref == CustomerRef(id="7", email="jo@example.com")
     assert profile.attributes == {"email": "jo@example.com", "plan_type": "pro", "mrr": 850}
+
+
+@pytest.mark.parametrize(
+    ("customer", "said"),
+    [
+        ({"unsubscribed": True}, True),
+        ({"unsubscribed": False}, False),
+        ({"unsubscribed": "true"}, True),
+        ({"attributes": {"unsubscribed": "true"}}, True),
+        ({"unsubscribed": None, "attributes": {"unsubscribed": " False "}}, False),
+        ({"unsubscribed": {"at": 1}, "attributes": {}}, None),
+        ({}, None),
+    ],
+)
+def test_a_profile_tells_whether_its_customer_has_unsubscribed(customer: dict[str, object], said: bool | None) -> None:
+    profile = read_profile({"customer": {"id": "7", **customer}})
+    assert profile is not None
+    assert profile.unsubscribed is said
 
 
 def test_identifiers_are_found_among_the_attributes_when_nowhere_else() -> None:

@@ -16,7 +16,7 @@ def read_profile(payload: object) -> Profile | None:
     Attributes are those of `customer.attributes` (App API reference) or, in older shapes, the keys directly under
     `customer`; their values stay as they came. Each identifier is the first that is set of `customer`,
     `customer.identifiers` and the attributes. After a merge they may differ from the one that was asked for, and
-    none at all may be set.
+    none at all may be set. Whether they have unsubscribed stands beside the attributes, or among them.
     """
     customer = _mapping(_mapping(payload).get("customer"))
     nested = customer.get("attributes")
@@ -29,11 +29,18 @@ def read_profile(payload: object) -> Profile | None:
     ref = CustomerRef(id=_first("id", places), cio_id=_first("cio_id", places), email=_first("email", places))
     if not attributes and ref == CustomerRef():
         return None
-    return Profile(ref, attributes)
+    return Profile(ref, attributes, _unsubscribed(customer, attributes))
 
 
 def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _unsubscribed(*places: Mapping[str, object]) -> bool | None:
+    """The first place that says so or the contrary; among the attributes every value is a string."""
+    words = {"true": True, "false": False}
+    said = (words.get(str(place.get("unsubscribed")).strip().lower()) for place in places)
+    return next((each for each in said if each is not None), None)
 
 
 def _first(name: str, places: tuple[Mapping[str, object], ...]) -> str | None:

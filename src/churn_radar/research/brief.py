@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from churn_radar.triage.consent import Consent
+
 
 class AttributesSource(StrEnum):
     """Where the facts about the customer came from."""
@@ -73,6 +75,7 @@ class Brief(BaseModel):
         " customer's, of the same persona and plan after the same kind of event. Null: researched afresh.",
     )
     clarified: bool = Field(False, description="Mave first asked a question and was told to go on.")
+    consent: Consent = Field(description="What may still be sent to this person, by all their signals so far.")
     attributes_source: AttributesSource = Field(description="live, cached (App API was down or customer gone), none.")
     attributes_seen_at: datetime | None = Field(None, description="When the attributes were last read live.")
     notes: list[str] = Field(default_factory=list, description="What a reader should know, such as unreadable MRR.")

@@ -11,7 +11,8 @@ from sqlalchemy import RowMapping, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.research.brief import Brief
-from churn_radar.store.tables import briefs, signals
+from churn_radar.store.tables import briefs, customers, signals
+from churn_radar.triage.consent import Consent, Given, consent
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,24 @@ async def _stored(connection: AsyncConnection, rows: Sequence[RowMapping]) -> li
         for row in rows:
             if not shared[row["seq"]]:
                 shared[row["seq"]] = [names[row["signal_seq"]]]
-    return [StoredBrief(row["seq"], _brief(row, shared[row["seq"]])) for row in rows]
+    consents = await consent_of(connection, {row["customer_seq"] for row in rows})
+    return [StoredBrief(row["seq"], _brief(row, shared[row["seq"]], consents[row["customer_seq"]])) for row in rows]
 
 
-def _brief(row: RowMapping, event_ids: list[str]) -> Brief:
+async def consent_of(connection: AsyncConnection, customer_seqs: Collection[int]) -> dict[int, Consent]:
+    """What may still be sent to some customers, by their rows, after every signal of theirs, whatever became of it."""
+    of_theirs = signals.c.customer_seq, signals.c.kind, signals.c.object_type
+    given: dict[int, list[Given]] = {seq: [] for seq in customer_seqs}
+    for seq, kind, object_type in await connection.execute(
+        select(*of_theirs).where(signals.c.customer_seq.in_(customer_seqs)).distinct()
+    ):
+        given[seq].append((kind, object_type))
+    profiles = select(customers.c.seq, customers.c.unsubscribed).where(customers.c.seq.in_(customer_seqs))
+    said = {row.seq: row.unsubscribed for row in await connection.execute(profiles)}
+    return {seq: consent(kinds, unsubscribed=said.get(seq)) for seq, kinds in given.items()}
+
+
+def _brief(row: RowMapping, event_ids: list[str], may: Consent) -> Brief:
     account = row["account"]
     return Brief(
         id=row["brief_id"],
@@ -72,6 +87,7 @@ def _brief(row: RowMapping, event_ids: list[str]) -> Brief:
         mave_thread_id=row["mave_thread_id"],
         reused_brief_id=row["reused_brief_id"],
         clarified=row["clarified"],
+        consent=may,
         attributes_source=row["attributes_source"],
         attributes_seen_at=row["attributes_seen_at"],
         notes=row["notes"],

@@ -47,7 +47,7 @@ class KnownCustomer:
 
 def _known(row: RowMapping) -> KnownCustomer:
     ref = CustomerRef(row["customer_id"], row["cio_id"], row["email"])
-    return KnownCustomer(row["seq"], Profile(ref, row["attributes"]), row["seen_at"])
+    return KnownCustomer(row["seq"], Profile(ref, row["attributes"], row["unsubscribed"]), row["seen_at"])
 
 
 class _Acquaintances:
@@ -268,7 +268,7 @@ async def _insert(connection: AsyncConnection, profiles: Sequence[Profile], now:
         return {}
     inserted = await connection.execute(
         insert(customers).returning(customers.c.seq, sort_by_parameter_order=True),
-        [_values(profile, CustomerRef(), now) for profile in profiles],
+        [_values(profile, None, now) for profile in profiles],
     )
     return {profile.ref: seq for profile, seq in zip(profiles, inserted.scalars(), strict=True)}
 
@@ -276,25 +276,28 @@ async def _insert(connection: AsyncConnection, profiles: Sequence[Profile], now:
 async def _update(connection: AsyncConnection, seen: Sequence[tuple[KnownCustomer, Profile]], now: datetime) -> None:
     if not seen:
         return
-    columns = ("customer_id", "cio_id", "email", "attributes", "seen_at")
+    columns = ("customer_id", "cio_id", "email", "unsubscribed", "attributes", "seen_at")
     await connection.execute(
         update(customers)
         .where(customers.c.seq == bindparam("at_seq"))
         .values({name: bindparam(f"to_{name}") for name in columns}),
         [
             {"at_seq": known.seq}
-            | {f"to_{name}": value for name, value in _values(profile, known.profile.ref, now).items()}
+            | {f"to_{name}": value for name, value in _values(profile, known.profile, now).items()}
             for known, profile in seen
         ],
     )
 
 
-def _values(profile: Profile, before: CustomerRef, now: datetime) -> dict[str, Any]:
-    ref = profile.ref
+def _values(profile: Profile, before: Profile | None, now: datetime) -> dict[str, Any]:
+    ref, known = profile.ref, before.ref if before else CustomerRef()
+    # An answer that does not say takes nothing back.
+    said = profile.unsubscribed if profile.unsubscribed is not None or before is None else before.unsubscribed
     return {
-        "customer_id": ref.id or before.id,
-        "cio_id": ref.cio_id or before.cio_id,
-        "email": ref.email.lower() if ref.email else before.email,
+        "customer_id": ref.id or known.id,
+        "cio_id": ref.cio_id or known.cio_id,
+        "email": ref.email.lower() if ref.email else known.email,
+        "unsubscribed": said,
         "attributes": dict(profile.attributes),
         "seen_at": now,
     }

@@ -220,6 +220,7 @@ customers = Table(
     Column("email", Text, comment="lower case"),
     Column("attributes", Json, nullable=False, comment="as last seen in the App API"),
     Column("seen_at", Instant, nullable=False),
+    Column("unsubscribed", Boolean, comment="from marketing mail, as the profile said; null: it did not say"),
     Index("ix_customers_customer_id", "customer_id"),
     Index("ix_customers_cio_id", "cio_id"),
     # Thousands may share an address (an agency's, a reseller's): it is asked who had it last, never who has it.

@@ -46,7 +46,11 @@ class CustomerRef:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A customer as the App API shows them: every documented identifier, and the attributes as they came."""
+    """A customer as the App API shows them: every documented identifier, and the attributes as they came.
+
+    `unsubscribed` is whether they refuse marketing mail; None where the answer does not say.
+    """
 
     ref: CustomerRef
     attributes: Mapping[str, object] = field(default_factory=dict)
+    unsubscribed: bool | None = None

@@ -8,8 +8,9 @@ RUN python -m venv /opt/venv
 WORKDIR /build
 
 # The lock first: a change of our own code then reuses this layer. Wheels only, since a slim image has no compiler.
-COPY requirements.lock ./
-RUN /opt/venv/bin/pip install --require-hashes --only-binary=:all: --requirement requirements.lock
+# This one has the packages of both buffers as well.
+COPY requirements-image.lock ./
+RUN /opt/venv/bin/pip install --require-hashes --only-binary=:all: --requirement requirements-image.lock
 
 # No isolation: the build tools are the locked ones, and nothing unlisted is fetched. They are not needed later.
 COPY pyproject.toml README.md LICENSE ./

@@ -49,6 +49,7 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 lock: ## resolve the lock files anew (needs uv)
 	$(UV_COMPILE) --upgrade pyproject.toml --extra build --extra dev --extra redis --extra sqs --extra peers -o requirements-dev.lock
 	$(UV_COMPILE) --constraint requirements-dev.lock pyproject.toml --extra build -o requirements.lock
+	$(UV_COMPILE) --constraint requirements-dev.lock pyproject.toml --extra build --extra redis --extra sqs -o requirements-image.lock
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist build

@@ -22,16 +22,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from churn_radar import __version__
 from churn_radar.api import briefs, errors, events, health, openapi, quarantine, replays, signals
 from churn_radar.api.loopback import LoopbackOnly
+from churn_radar.buffer.drain import Drain
+from churn_radar.buffer.front import BufferFirst
+from churn_radar.buffer.open import open_buffer
+from churn_radar.buffer.protocol import Buffer
+from churn_radar.buffer.watch import Watch
 from churn_radar.customerio.client import CustomerioClient
 from churn_radar.customerio.gather import GatheredLookUps
 from churn_radar.errors import RecordUnavailable
 from churn_radar.intake import door as intake_door
-from churn_radar.intake.door import Door
+from churn_radar.intake.door import Accept, Door
+from churn_radar.intake.events import NotASignal
+from churn_radar.intake.reading import read_body
 from churn_radar.migrating import ENGINE
 from churn_radar.research.mave import MaveClient
 from churn_radar.settings import Environment, Settings
 from churn_radar.sinks.protocol import Sink, create_sinks
-from churn_radar.store.arrivals import Accepted
+from churn_radar.store.arrivals import Accepted, Arrival
 from churn_radar.store.postgres import is_postgres
 from churn_radar.store.record import Record, open_record
 from churn_radar.store.schema_postgres import require_current
@@ -59,6 +66,8 @@ class Service:
     worker: Worker | None
     rates: Callable[[], Sequence[RateInForce]] = tuple
     start_work: Callable[[Sequence[Task]], Awaitable[None]] | None = None
+    buffer: Watch | None = None
+    drain: Drain | None = None
     now: Callable[[], datetime] = utc_now
     quarantine: Quarantine = field(init=False)
     balance: Balance = field(init=False)
@@ -116,12 +125,27 @@ class Service:
 
 
 @asynccontextmanager
+async def opened_buffer(settings: Settings) -> AsyncIterator[Buffer | None]:
+    """The buffer that the settings name, or None, for as long as the context lasts. Raises SettingsError."""
+    if settings.buffer_url is None:
+        yield None
+    else:
+        async with open_buffer(settings.buffer_url.get_secret_value(), settings.buffer_options) as buffer:
+            yield buffer
+
+
+@asynccontextmanager
 async def running_service(
-    settings: Settings, *, with_worker: bool = True, sinks: Sequence[Sink] | None = None
+    settings: Settings,
+    *,
+    with_worker: bool = True,
+    sinks: Sequence[Sink] | None = None,
+    buffer: Buffer | None = None,
 ) -> AsyncIterator[Service]:
     """Open every part, run the work, and close everything in reverse order.
 
-    On Postgres the work may be left to other processes: what the door takes is written down for them.
+    On Postgres the work may be left to other processes: what the door takes is written down for them. With a `buffer`
+    the door puts events there, and a process with a worker brings them into the record.
     Raises SettingsError or StartError when a part cannot be opened; nothing is left half open.
     """
     async with AsyncExitStack() as stack:
@@ -160,13 +184,7 @@ async def running_service(
                 engine_schema=ENGINE,
             )
         )
-        door = Door(
-            record.accept_soon,
-            secrets=[secret.get_secret_value().encode() for secret in settings.cio_webhook_secret],
-            alert_events=settings.alert_events,
-            max_body_bytes=settings.max_body_bytes,
-            max_bodies_bytes=settings.max_bodies_megabytes * 1024 * 1024,
-        )
+        door = door_of(settings, BufferFirst(buffer, record.accept_soon).accept if buffer else _into(record))
         if with_worker:
             customerio = CustomerioClient.create(settings, pace=machinery.customerio_pace)
             stack.push_async_callback(customerio.aclose)
@@ -183,6 +201,10 @@ async def running_service(
             )
             await worker.start()
             stack.push_async_callback(_stop_worker, worker, settings)
+        drain = _drain_of(settings, buffer, record) if buffer is not None and with_worker else None
+        if drain is not None:
+            drain.start()
+            stack.push_async_callback(drain.stop)
         log.info("service.started", version=__version__, environment=settings.environment.value, worker=with_worker)
         service = Service(
             settings,
@@ -191,11 +213,37 @@ async def running_service(
             worker,
             rates=lambda: [client.rate_in_force() for client in clients],
             start_work=_starting(machinery, worker),
+            buffer=Watch(buffer, settings.buffer_max_length) if buffer is not None else None,
+            drain=drain,
         )
         tidying = asyncio.create_task(service.quarantine.keep_bounded(), name="quarantine")
         stack.push_async_callback(_end, tidying)
         yield service
     log.info("service.stopped")
+
+
+def door_of(settings: Settings, accept: Accept) -> Door:
+    """The door by the settings; `accept` is where it puts what it takes."""
+    return Door(
+        accept,
+        secrets=[secret.get_secret_value().encode() for secret in settings.cio_webhook_secret],
+        alert_events=settings.alert_events,
+        max_body_bytes=settings.max_body_bytes,
+        max_bodies_bytes=settings.max_bodies_megabytes * 1024 * 1024,
+    )
+
+
+def _into(record: Record) -> Accept:
+    """Straight into the record, which needs no body of what is understood."""
+    return lambda body, arrival: record.accept_soon(arrival)
+
+
+def _drain_of(settings: Settings, buffer: Buffer, record: Record) -> Drain:
+    def read(body: bytes, received_at: datetime) -> Arrival | None:
+        arrival = read_body(body, settings.alert_events, received_at=received_at)
+        return None if isinstance(arrival, NotASignal) else arrival
+
+    return Drain(buffer, record.accept_soon, read, ready=record.check, hold_seconds=settings.buffer_hold_seconds)
 
 
 def _starting(machinery: Machinery, worker: Worker | None) -> Callable[[Sequence[Task]], Awaitable[None]] | None:

@@ -69,6 +69,17 @@ _QUARANTINE = Gauge(
 )
 _QUARANTINED = Gauge("churn_radar_quarantine_bodies", "Quarantined bodies that the record keeps.", registry=registry)
 _BACKLOG = Gauge("churn_radar_backlog", "Jobs that the engine holds, by step.", ["step"], registry=registry)
+_BUFFER_EVENTS = Gauge(
+    "churn_radar_buffer_events", "Events that the buffer holds; NaN while it does not answer.", registry=registry
+)
+_DRAINED = Counter(
+    "churn_radar_buffer_drained", "Events that this process brought from the buffer into the record.", registry=registry
+)
+_PASSED_BY = Counter(
+    "churn_radar_buffer_passed_by",
+    "Events that went straight to the record, since the buffer was away or full, or they are too large for it.",
+    registry=registry,
+)
 
 # Looking a labelled child up costs more than counting; the door does it for every request.
 _door = {
@@ -149,6 +160,21 @@ def quarantine(bodies: int, size: int) -> None:
     """Set how many quarantined bodies the record keeps, and their bytes together."""
     _QUARANTINED.set(bodies)
     _QUARANTINE.set(size)
+
+
+def buffer(events: int | None) -> None:
+    """Set how many events the buffer holds; None while it does not answer."""
+    _BUFFER_EVENTS.set(math.nan if events is None else events)
+
+
+def drained(events: int) -> None:
+    """Count events that reached the record by way of the buffer."""
+    _DRAINED.inc(events)
+
+
+def passed_by() -> None:
+    """Count one event that did not go into the buffer."""
+    _PASSED_BY.inc()
 
 
 def exposition() -> bytes:

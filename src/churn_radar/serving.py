@@ -13,7 +13,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from churn_radar.app import create_app, running_service
+from churn_radar.app import create_app, opened_buffer, running_service
 from churn_radar.errors import StartError
 from churn_radar.one_write import OneWriteProtocol
 from churn_radar.settings import Environment, Settings
@@ -65,7 +65,10 @@ async def serve(settings: Settings, *, with_worker: bool = True) -> None:
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, _stop, stopping)
-        async with running_service(settings, with_worker=with_worker) as service:
+        async with (
+            opened_buffer(settings) as buffer,
+            running_service(settings, with_worker=with_worker, buffer=buffer) as service,
+        ):
             if stopping.is_set():
                 return
             server = server_for(create_app(service))
@@ -92,7 +95,7 @@ async def work(settings: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _stop, stopping)
-    async with running_service(settings) as service:
+    async with opened_buffer(settings) as buffer, running_service(settings, buffer=buffer) as service:
         while not stopping.is_set():
             if service.worker is not None and service.worker.ended:
                 raise StartError("the worker's engine has died; its log says what of. Start it again")

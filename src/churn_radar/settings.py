@@ -30,6 +30,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from churn_radar.buffer.protocol import BufferOptions
+from churn_radar.buffer.url import read_buffer_url
 from churn_radar.errors import SettingsError
 from churn_radar.research.budget import Budget
 from churn_radar.triage.account import AttributeNames, Rules
@@ -177,6 +179,30 @@ class Settings(BaseSettings):
         gt=0,
         le=3.9,
         description="Longest wait for a commit before the door answers 503, in seconds (Customer.io gives up at 4).",
+    )
+
+    # -- the buffer in front of the record
+    buffer_url: SecretStr | None = Field(
+        None,
+        description=(
+            "Where the door puts events before workers bring them into the record (docs/buffers.md): redis://..., "
+            "rediss://... or sqs://...; empty: straight into the record."
+        ),
+        examples=["redis://:password@redis.internal:6379/0"],
+    )
+    buffer_stream: str = Field("churn_radar:events", min_length=1, description="Redis: key of the stream.")
+    buffer_group: str = Field("churn_radar", min_length=1, description="Redis: consumer group of the workers.")
+    buffer_max_length: int = Field(
+        100_000, ge=1, description="Events that the buffer may hold; above it they go straight into the record."
+    )
+    buffer_replicas: int = Field(
+        0, ge=0, le=10, description="Redis: replicas that must confirm an event before it is acknowledged."
+    )
+    buffer_hold_seconds: float = Field(
+        60.0,
+        ge=10,
+        le=12 * 3600,
+        description="Silence of a worker, in seconds, after which the events it took go to another one.",
     )
 
     # -- Customer.io
@@ -393,6 +419,13 @@ class Settings(BaseSettings):
             return value
         raise ValueError("not a database this release knows: sqlite:///FILE or postgresql://HOST/DATABASE")
 
+    @field_validator("buffer_url")
+    @classmethod
+    def _known_buffer(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            read_buffer_url(value.get_secret_value())
+        return value
+
     @field_validator("api_keys")
     @classmethod
     def _long_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -451,6 +484,18 @@ class Settings(BaseSettings):
             default_plan=self.default_plan,
             default_industry=self.default_industry,
             default_usage=self.default_usage,
+        )
+
+    @property
+    def buffer_options(self) -> BufferOptions:
+        """What the operator has chosen of the buffer."""
+        return BufferOptions(
+            stream=self.buffer_stream,
+            group=self.buffer_group,
+            max_length=self.buffer_max_length,
+            replicas=self.buffer_replicas,
+            hold_seconds=self.buffer_hold_seconds,
+            max_waiting=self.max_waiting_requests,
         )
 
     @property
@@ -560,7 +605,7 @@ def default_text(field: str) -> str:
 
 
 # Settled names of what later releases will bring; whoever sets one should know that it does nothing yet.
-NOT_YET = ("BUFFER_URL", "RETENTION_DAYS")
+NOT_YET = ("RETENTION_DAYS",)
 
 
 def variables_in_force() -> dict[str, str]:

@@ -65,6 +65,8 @@ async def test_ready_needs_no_key_and_tells_what_is_under_way(live: Running) -> 
     assert told == {
         "status": "ready",
         "reason": None,
+        "record": None,
+        "buffer": None,
         "troubles": {},
         "troubles_detail": {},
         "backlog": {"triage": 0, "research": 0, "deliver": 0},

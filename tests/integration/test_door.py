@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from churn_radar import metrics
 from churn_radar.app import Front
 from churn_radar.intake import door as intake_door
+from churn_radar.intake import reading
 from churn_radar.intake.door import PATH, Door
 from churn_radar.intake.samples import SAMPLES
 from churn_radar.intake.signature import Refusal, sign
@@ -42,6 +43,7 @@ from tests.support.door import (
     house,
     knock,
     signed_headers,
+    unstorable,
 )
 
 VERDICTS = {"accepted", "duplicate", "ignored", "quarantined"}
@@ -272,7 +274,7 @@ async def test_a_fault_of_ours_in_reading_keeps_the_body_and_does_not_block_the_
     def broken(*_: object) -> None:
         raise ZeroDivisionError("customer 42")
 
-    monkeypatch.setattr(intake_door, "understand", broken)
+    monkeypatch.setattr(reading, "understand", broken)
     async with house(tmp_path) as home:
         with capture_logs() as lines:
             assert (await answer(home.door, as_body(event()))).verdict == "quarantined"
@@ -281,6 +283,18 @@ async def test_a_fault_of_ours_in_reading_keeps_the_body_and_does_not_block_the_
         assert signal.event_id == "01E4C4CT6YDC7Y5M7FE1GWWPQJ"
         assert await home.kept_body(signal) == as_body(event())
         assert "door.reading_failed" in [line["event"] for line in lines]
+
+
+@pytest.mark.usefixtures("everywhere")
+async def test_what_the_record_would_never_take_is_kept_as_a_body(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "to_arrival", lambda *_, **__: unstorable("odd"))
+    async with house(tmp_path) as home:
+        assert (await answer(home.door, as_body(event()))).verdict == "quarantined"
+        [signal] = await home.signals()
+        assert signal.reason == "the record would not take it"
+        assert await home.kept_body(signal) == as_body(event())
 
 
 # -- refused

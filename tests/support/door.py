@@ -189,7 +189,7 @@ def door_of(
 ) -> Door:
     """A door as the service makes it, with a still clock."""
     return Door(
-        record.accept_soon,
+        lambda body, arrival: record.accept_soon(arrival),
         secrets=secrets,
         alert_events=told.get("alert_events", ALERTS),
         max_body_bytes=max_body_bytes,

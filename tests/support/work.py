@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import select
 
 from churn_radar import logs
-from churn_radar.app import Service, create_app, running_service
+from churn_radar.app import Service, create_app, opened_buffer, running_service
 from churn_radar.customerio.client import CustomerioClient
 from churn_radar.intake.events import ChurnEvent, to_arrival, understand
 from churn_radar.intake.payload import Event
@@ -405,7 +405,10 @@ async def service(
         settings = settings_for(
             folder, **{"cio_app_url": f"{customerio_url}/v1", "mavera_url": f"{mavera_url}/api/v1", **told}
         )
-        live = await stack.enter_async_context(running_service(settings, with_worker=with_worker, sinks=sinks))
+        buffer = await stack.enter_async_context(opened_buffer(settings))
+        live = await stack.enter_async_context(
+            running_service(settings, with_worker=with_worker, sinks=sinks, buffer=buffer)
+        )
         url = await stack.enter_async_context(running(create_app(live)))
 
         async def client(headers: Mapping[str, str]) -> httpx.AsyncClient:

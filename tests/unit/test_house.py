@@ -27,7 +27,7 @@ from churn_radar.triage.consent import consent
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-image.lock", "requirements-dev.lock")
 
 # Read by the demo itself, not by the Makefile.
 ENVIRONMENT_OF_MAKE = {"ONCE"}

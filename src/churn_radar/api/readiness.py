@@ -6,13 +6,14 @@ neither figures of the business nor words that came from outside.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
-from churn_radar.research.budget import Standing
+from churn_radar.research import budget
 from churn_radar.upstream import RateInForce
 from churn_radar.work.balance import Shown
 from churn_radar.work.remedy import link
@@ -32,7 +33,7 @@ def plainly(trouble: Trouble) -> str:
 
 def in_a_word(shown: Shown) -> Literal["within budget", "over budget"]:
     """How the month stands, without its figures."""
-    return "over budget" if shown.standing is Standing.SPENT else "within budget"
+    return "over budget" if shown.standing is budget.Standing.SPENT else "within budget"
 
 
 class Rate(BaseModel):
@@ -116,9 +117,9 @@ class Credits(BaseModel):
         """As the ledger shows it."""
         spent, limit = shown.spent, shown.limit
         warning = None
-        if shown.standing is Standing.NEARLY_SPENT:
+        if shown.standing is budget.Standing.NEARLY_SPENT:
             warning = f"{spent.credits:,} of {limit:,} credits of {shown.month.name} are spent"
-        elif shown.standing is Standing.SPENT:
+        elif shown.standing is budget.Standing.SPENT:
             warning = (
                 f"all {limit:,} credits of {shown.month.name} are spent; accounts with an MRR under {over_budget_mrr:,}"
                 f" wait until {shown.month.first_day_after} (UTC)"
@@ -133,11 +134,57 @@ class Credits(BaseModel):
         )
 
 
+class BufferState(BaseModel):
+    """The buffer in front of the record."""
+
+    waiting: int | None = Field(
+        None, description="Events that it holds; approximate with SQS. Null: it does not answer."
+    )
+    problem: str | None = Field(
+        None, description="Why it takes no events now; they go straight into the record meanwhile. Null: it takes them."
+    )
+    drained: bool | None = Field(
+        None,
+        description="Whether this process brings its events into the record; null: that is left to other processes.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What was found out about a process. Each text is a problem in words; None where there is none.
+
+    `worker` is about a worker that will do nothing more by itself, `buffer` is None without a buffer.
+    """
+
+    record: str | None
+    worker: str | None
+    buffer: BufferState | None
+
+    @property
+    def reason(self) -> str | None:
+        """Why events cannot be accepted, or why the process should be started again; None when it is ready.
+
+        With a buffer a record that is away is no reason: it would take every door out of rotation, and events are
+        taken all the same.
+        """
+        if self.buffer is not None and self.buffer.drained is False:
+            return "the buffer is no longer emptied by this process; restart the service"
+        if self.record is None or (self.buffer is not None and self.buffer.problem is None):
+            return self.worker
+        return self.record
+
+
 class Ready(BaseModel):
     """Whether events can be accepted, and what else an operator should know."""
 
     status: str = Field(description="ready or unavailable.")
     reason: str | None = Field(None, description="Why events cannot be accepted.")
+    record: str | None = Field(
+        None, description="With a buffer: why the record takes nothing now. Events wait in the buffer meanwhile."
+    )
+    buffer: BufferState | None = Field(
+        None, description="The buffer in front of the record; null when there is none (CHURN_RADAR_BUFFER_URL)."
+    )
     troubles: dict[str, str] = Field(
         default_factory=dict,
         description="What only the operator can mend, by service; work waits meanwhile. With an API key in what the "

@@ -15,9 +15,10 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from churn_radar import metrics
 from churn_radar.buffer.protocol import Buffer, RawEvent, Taken
 from churn_radar.errors import BufferUnavailable, NotStorable, RecordUnavailable
-from churn_radar.intake.events import to_quarantine
+from churn_radar.intake.events import NOT_STORABLE, to_quarantine
 from churn_radar.store.arrivals import Accepted, Arrival
 
 log = structlog.get_logger(__name__)
@@ -133,6 +134,7 @@ class Drain:
             while owed:
                 failed = await self._commit(owed)
                 self.drained += len(owed) - len(failed)
+                metrics.drained(len(owed) - len(failed))
                 owed[:] = failed
                 with contextlib.suppress(BufferUnavailable):
                     # Or with the next batch: what comes again meanwhile is known to the record.
@@ -179,7 +181,7 @@ class Drain:
                     failed.append(one)
             except NotStorable:
                 log.error("buffer.not_storable", event_id=one.arrival.event_id)  # noqa: TRY400
-                failed.append(_Owed(one.taken, _quarantined(one.taken.event, "the record would not take it")))
+                failed.append(_Owed(one.taken, _quarantined(one.taken.event, NOT_STORABLE)))
             except RecordUnavailable:
                 failed.append(one)
         return failed

@@ -7,6 +7,7 @@ import math
 
 import structlog
 
+from churn_radar import metrics
 from churn_radar.buffer.drain import Accept
 from churn_radar.buffer.protocol import Buffer, RawEvent
 from churn_radar.errors import BufferUnavailable, RecordUnavailable, TooLargeToBuffer
@@ -54,6 +55,7 @@ class BufferFirst:
         return Accepted(verdict, arrival.public_id)
 
     async def _into_record(self, arrival: Arrival, accept: Accept) -> Accepted:
+        metrics.passed_by()
         # The buffer may have used up its own time already, and the sender waits four seconds in all.
         try:
             async with asyncio.timeout(FALL_BACK_SECONDS):

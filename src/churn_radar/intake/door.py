@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 import structlog
 from starlette.types import Receive, Scope, Send
 
 from churn_radar import metrics
-from churn_radar.errors import NotUnderstood, RecordUnavailable
-from churn_radar.intake.events import NotASignal, may_be_signal, to_arrival, to_quarantine, understand
+from churn_radar.errors import NotStorable, RecordUnavailable
+from churn_radar.intake.events import NOT_STORABLE, NotASignal, to_quarantine
 from churn_radar.intake.patience import Patience
-from churn_radar.intake.payload import decode, read_event, read_name
+from churn_radar.intake.reading import read_body
 from churn_radar.intake.room import NoRoom, Room
 from churn_radar.intake.signature import Refusal, SignedBody, verify
 from churn_radar.problems import PROBLEM_JSON, problem_body
@@ -37,7 +36,7 @@ PATH = "/webhooks/customerio"
 BODY_TIMEOUT_SECONDS = 10.0
 MAX_BODIES_BYTES = 64 * 1024 * 1024
 
-Accept = Callable[[Arrival], "asyncio.Future[Accepted]"]
+Accept = Callable[[bytes, Arrival], Awaitable[Accepted]]
 
 
 class _TooLarge(Exception):
@@ -51,7 +50,7 @@ class _SenderGone(Exception):
 class Door:
     """ASGI handler of the webhook route.
 
-    `accept` queues an arrival for the next commit and returns a future of its fate, or raises
+    `accept(body, arrival)` keeps what was made of a body, or the body itself, and tells what became of it; it raises
     RecordUnavailable. With no `secrets`, which only development allows, every body counts as signed. `max_bodies_bytes`
     bounds the bodies under way together; there is always room for one.
     """
@@ -175,26 +174,18 @@ class Door:
 
     async def _keep(self, signed: SignedBody) -> Accepted:
         """Decide, and commit what is worth keeping. Raises RecordUnavailable."""
-        event_id: str | None = None
+        now = self._now()
+        arrival = read_body(signed.body, self._alert_events, received_at=now)
+        if isinstance(arrival, NotASignal):
+            return Accepted(Verdict.IGNORED, arrival.event_id)
+        if arrival.body is not None:
+            log.warning("door.not_understood", reason=arrival.reason, bytes=len(signed.body))
         try:
-            decoded = decode(signed.body)
-            event_id = _event_id(decoded)
-            if not may_be_signal(read_name(decoded), self._alert_events):
-                return Accepted(Verdict.IGNORED, event_id)
-            event = understand(read_event(decoded), self._alert_events)
-        except NotUnderstood as error:
-            log.warning("door.not_understood", reason=error.reason, bytes=len(signed.body))
-            return await self._quarantine(signed, error.reason, event_id)
-        except Exception as error:
-            # A fault of ours must not hold the sender's feed back for an hour: the body waits for the mended release.
-            log.exception("door.reading_failed", bytes=len(signed.body))
-            return await self._quarantine(signed, f"reading it failed: {type(error).__name__}", event_id)
-        if isinstance(event, NotASignal):
-            return Accepted(Verdict.IGNORED, event.event_id)
-        return await self._accept(to_arrival(event, received_at=self._now(), source="webhook"))
-
-    def _quarantine(self, signed: SignedBody, reason: str, event_id: str | None) -> asyncio.Future[Accepted]:
-        return self._accept(to_quarantine(signed.body, reason, received_at=self._now(), event_id=event_id))
+            return await self._accept(signed.body, arrival)
+        except NotStorable:
+            log.error("door.not_storable", event_id=arrival.event_id)  # noqa: TRY400  the record has told the cause
+            kept = to_quarantine(signed.body, NOT_STORABLE, received_at=now, event_id=None)
+            return await self._accept(signed.body, kept)
 
 
 def tell(stored: Sequence[Accepted]) -> None:
@@ -211,14 +202,6 @@ def _length(content_length: bytes) -> int:
 def _is_json(content_type: bytes) -> bool:
     kind = content_type.split(b";", 1)[0].strip().lower()
     return kind in (b"application/json", b"") or (kind.startswith(b"application/") and kind.endswith(b"+json"))
-
-
-def _event_id(decoded: dict[str, Any]) -> str | None:
-    """Customer.io's id of a body that was not read further, when it is a usable one."""
-    value = decoded.get("event_id")
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    return value.strip() or None if isinstance(value, str) and len(value) <= 512 and "\0" not in value else None
 
 
 async def _answer(send: Send, accepted: Accepted) -> None:

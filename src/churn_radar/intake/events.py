@@ -20,6 +20,8 @@ from churn_radar.triage.customer import CustomerRef
 from churn_radar.triage.kinds import PREFERENCES_CHANGED, UNSUBSCRIBED, event_kind, is_known_object_type
 from churn_radar.triage.preferences import PreferenceChange, read_preferences
 
+NOT_STORABLE = "the record would not take it"
+
 _NO_NAMES = Identifiers()
 
 # Particulars worth keeping with a signal: enough to find the message again, nothing of its body.

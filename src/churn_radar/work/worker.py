@@ -212,6 +212,11 @@ class Worker:
         return self._engine.healthy and fed
 
     @property
+    def waits(self) -> bool:
+        """Whether it goes on by itself as soon as Postgres is there again."""
+        return self._shared is not None and not self._shared.ended
+
+    @property
     def ended(self) -> bool:
         """Whether this process will run no more jobs, though others may: it has to be started again."""
         return self._shared is not None and self._shared.ended

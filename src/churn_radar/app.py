@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from churn_radar import __version__
-from churn_radar.api import briefs, errors, events, health, openapi, quarantine, replays, signals
+from churn_radar.api import briefs, deliveries, errors, events, health, openapi, quarantine, replays, signals
 from churn_radar.api.loopback import LoopbackOnly
 from churn_radar.buffer.drain import Drain
 from churn_radar.buffer.front import BufferFirst
@@ -37,7 +37,7 @@ from churn_radar.intake.reading import read_body
 from churn_radar.migrating import ENGINE
 from churn_radar.research.mave import MaveClient
 from churn_radar.settings import Environment, Settings
-from churn_radar.sinks.protocol import Sink, create_sinks
+from churn_radar.sinks.protocol import Outlets, Parts, Sink, create_outlets, opened
 from churn_radar.store.arrivals import Accepted, Arrival
 from churn_radar.store.postgres import is_postgres
 from churn_radar.store.record import Record, open_record
@@ -48,6 +48,7 @@ from churn_radar.work.balance import Balance
 from churn_radar.work.engines import Machinery, create_engine
 from churn_radar.work.joining import JoinRule
 from churn_radar.work.quarantine import Quarantine, check_folder
+from churn_radar.work.redeliver import Redelivered, redeliver
 from churn_radar.work.replay import Replayed, replay_all
 from churn_radar.work.steps import utc_now
 from churn_radar.work.tasks import Step, Task
@@ -69,6 +70,7 @@ class Service:
     buffer: Watch | None = None
     drain: Drain | None = None
     now: Callable[[], datetime] = utc_now
+    sinks: Sequence[Sink] = ()
     quarantine: Quarantine = field(init=False)
     balance: Balance = field(init=False)
     _checked: float = field(default=0.0, repr=False)
@@ -119,9 +121,27 @@ class Service:
             committed=self._start_replayed,
         )
 
+    async def redeliver(
+        self, *, ids: Sequence[int] | None, sink: str | None, before: int | None, limit: int, dry_run: bool
+    ) -> Redelivered:
+        """Owe dead deliveries again, or only tell how many; raises RecordUnavailable."""
+        return await redeliver(
+            self.record,
+            ids=ids,
+            sink=sink,
+            before=before,
+            limit=limit,
+            dry_run=dry_run,
+            now=self.now(),
+            committed=self._start,
+        )
+
     async def _start_replayed(self, done: Sequence[Replayed]) -> None:
+        await self._start(list(dict.fromkeys(task for replayed in done for task in replayed.tasks)))
+
+    async def _start(self, tasks: Sequence[Task]) -> None:
         if self.start_work is not None:
-            await self.start_work(list(dict.fromkeys(task for replayed in done for task in replayed.tasks)))
+            await self.start_work(tasks)
 
 
 @asynccontextmanager
@@ -139,7 +159,7 @@ async def running_service(
     settings: Settings,
     *,
     with_worker: bool = True,
-    sinks: Sequence[Sink] | None = None,
+    sinks: Sequence[Sink] | Outlets | None = None,
     buffer: Buffer | None = None,
 ) -> AsyncIterator[Service]:
     """Open every part, run the work, and close everything in reverse order.
@@ -159,7 +179,7 @@ async def running_service(
             intake_door.tell(accepted)
 
         check_folder(settings.quarantine_folder)
-        chosen = list(sinks) if sinks is not None else create_sinks(settings)
+        outlets = create_outlets(settings) if sinks is None else sinks if isinstance(sinks, Outlets) else Outlets(sinks)
         if is_postgres(settings.database_url):
             # Before anything of it is used.
             await require_current(settings.database_url, ENGINE)
@@ -191,12 +211,15 @@ async def running_service(
             mave = MaveClient.create(settings, pace=machinery.mavera_pace)
             stack.push_async_callback(mave.aclose)
             clients += [customerio, mave]
+            look_ups = GatheredLookUps(customerio)
+            await stack.enter_async_context(opened(outlets.sinks, Parts(look_ups.look_up)))
             worker = Worker(
                 settings,
                 record,
-                customerio=GatheredLookUps(customerio),
+                customerio=look_ups,
                 mave=mave,
-                sinks=chosen,
+                sinks=outlets.sinks,
+                filters=outlets.filters,
                 machinery=machinery,
             )
             await worker.start()
@@ -215,6 +238,7 @@ async def running_service(
             start_work=_starting(machinery, worker),
             buffer=Watch(buffer, settings.buffer_max_length) if buffer is not None else None,
             drain=drain,
+            sinks=outlets.sinks,
         )
         tidying = asyncio.create_task(service.quarantine.keep_bounded(), name="quarantine")
         stack.push_async_callback(_end, tidying)
@@ -305,7 +329,7 @@ def create_app(service: Service) -> Front:
         swagger_ui_parameters={"persistAuthorization": True, "tryItOutEnabled": True},
     )
     app.state.service = service
-    for room in (events, briefs, signals, replays, quarantine, health):
+    for room in (events, briefs, signals, replays, deliveries, quarantine, health):
         app.include_router(room.router)
     errors.install(app)
     openapi.install(app)

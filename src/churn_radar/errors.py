@@ -10,9 +10,11 @@
     │   └── BufferUnavailable   nor can the buffer in front of it hold anything
     │       └── TooLargeToBuffer    this one never fits: straight into the record with it
     ├── NotUnderstood           genuine, but of no known shape: quarantine it
-    └── UpstreamError           Customer.io or Mavera said no
+    ├── Declined                (churn_radar.sinks.protocol) a sink has no use for a brief: skip its delivery
+    └── UpstreamError           Customer.io, Mavera or a sink said no
         ├── RetryLater          waiting may help (429, 5xx, timeouts, an unreadable answer)
         ├── GiveUp              the same request will never work (400, 403, 404 of a route)
+        │   └── Gone            nor will any other there (410 of a sink): none until a person says so
         └── OperatorMustAct     401 or 402: keep the work, stop calling, say so loudly
 
 Messages never hold secrets, mail addresses, names, prompts or raw bodies: they end up in logs and in the
@@ -75,8 +77,9 @@ class NotUnderstood(ChurnRadarError):
 class UpstreamError(ChurnRadarError):
     """An upstream call failed.
 
-    `service` is `customerio` or `mavera`; `status` is the HTTP status, or None when no answer came. What it cost all
-    the same: `credits_lost`, as answers told, and `unanswered`, the calls that may have been charged without telling.
+    `service` is `customerio`, `mavera` or a kind of sink; `status` is the HTTP status, or None when no answer came.
+    What it cost all the same: `credits_lost`, as answers told, and `unanswered`, the calls that may have been charged
+    without telling.
     """
 
     def __init__(self, service: str, message: str, *, status: int | None = None) -> None:
@@ -104,6 +107,10 @@ class RetryLater(UpstreamError):
 
 class GiveUp(UpstreamError):
     """The same request will never succeed; the signal becomes a dead letter."""
+
+
+class Gone(GiveUp):
+    """Whoever received says that nothing more is to be sent; a person has to say so before anything is."""
 
 
 class OperatorMustAct(UpstreamError):

@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -56,6 +57,7 @@ class Region(StrEnum):
 
 
 APP_URLS = {Region.US: "https://api.customer.io/v1", Region.EU: "https://api-eu.customer.io/v1"}
+TRACK_URLS = {Region.US: "https://track.customer.io/api/v1", Region.EU: "https://track-eu.customer.io/api/v1"}
 
 
 def _split(value: object) -> object:
@@ -369,8 +371,53 @@ class Settings(BaseSettings):
     # -- where briefs go
     sinks: Words = Field(
         ("console",),
-        description="Where briefs go, comma-separated: kind or kind:target. console and jsonl[:PATH] are built in.",
+        description=(
+            "Where briefs go, comma-separated: kind or kind:target. Built in are console, jsonl[:PATH], and, with the "
+            "name of the variable that holds their secret, slack:NAME, apprise:NAME (chat and mail), webhook:NAME; and "
+            "customerio."
+        ),
         examples=["console,jsonl:briefs.jsonl"],
+    )
+    sinks_file: Path | None = Field(
+        None,
+        description=(
+            "TOML file of sinks with names, filters and digests (docs/sinks.md); SINKS then counts only if it is set."
+        ),
+        examples=["/etc/churn_radar/sinks.toml"],
+    )
+    sinks_private_networks: Words = Field(
+        (),
+        description=(
+            "Networks of private, loopback or link-local addresses that outgoing webhooks may reach, comma-separated; "
+            "empty: none."
+        ),
+        examples=["10.1.0.0/16"],
+    )
+    public_url: str | None = Field(
+        None,
+        description="Address of the pages as users see it, with its path prefix; links in messages begin with it.",
+        examples=["https://radar.example.com"],
+    )
+    cio_site_id: SecretStr | None = Field(
+        None,
+        description="Site id of the Customer.io workspace (Track API); only the customerio sink needs it.",
+        examples=["your-site-id"],
+    )
+    cio_track_key: SecretStr | None = Field(
+        None,
+        description="Track API key that goes with CIO_SITE_ID.",
+        examples=["your-track-api-key"],
+    )
+    cio_track_url: str | None = Field(
+        None,
+        description="Base URL of the Track API, with version path; empty: by region.",
+        examples=["https://track.customer.io/api/v1"],
+    )
+    cio_track_requests_per_second: float = Field(
+        50.0,
+        gt=0,
+        le=1000,
+        description="Track API calls a second at most (Customer.io asks for no more than about 100).",
     )
     alert_brief_characters: int = Field(
         2000, ge=0, le=1_000_000, description="Characters of the brief that the printed alert shows."
@@ -396,12 +443,20 @@ class Settings(BaseSettings):
         """Explicit arguments, the environment, then the env file; nothing else is consulted."""
         return init_settings, env_settings, dotenv_settings
 
-    @field_validator("cio_app_url", "mavera_workspace_id", "quarantine_folder", mode="before")
+    @field_validator(
+        "cio_app_url",
+        "cio_track_url",
+        "mavera_workspace_id",
+        "public_url",
+        "quarantine_folder",
+        "sinks_file",
+        mode="before",
+    )
     @classmethod
     def _blank_is_absent(cls, value: object) -> object:
         return _none_when_blank(value)
 
-    @field_validator("cio_app_url", "mavera_url")
+    @field_validator("cio_app_url", "cio_track_url", "mavera_url", "public_url")
     @classmethod
     def _base_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -409,6 +464,16 @@ class Settings(BaseSettings):
         if not value.startswith(("https://", "http://")) or len(value) < 9 or value.split("/")[2] == "":
             raise ValueError("not an http(s) URL")
         return value.rstrip("/")
+
+    @field_validator("sinks_private_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError("each has to be a network such as 10.1.0.0/16 or fd00::/8") from None
+        return value
 
     @field_validator("database_url")
     @classmethod
@@ -465,6 +530,11 @@ class Settings(BaseSettings):
     def app_api_url(self) -> str:
         """Base URL of the App API: the explicit one, else the region's."""
         return self.cio_app_url or APP_URLS[self.cio_region]
+
+    @property
+    def track_api_url(self) -> str:
+        """Base URL of the Track API: the explicit one, else the region's."""
+        return self.cio_track_url or TRACK_URLS[self.cio_region]
 
     @property
     def triage_rules(self) -> Rules:

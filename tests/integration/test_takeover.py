@@ -67,7 +67,9 @@ async def test_what_a_silent_worker_had_done_and_not_handed_on_goes_on(shop: Wor
     await shop.research(briefed)
     brief_seq = (await shop.signal(briefed)).brief_seq
     assert brief_seq is not None
-    new = await shop.record.write(lambda connection: plan_deliveries(connection, brief_seq, ["late"], shop.clock()))
+    new = await shop.record.write(
+        lambda connection: plan_deliveries(connection, brief_seq, {"late": None}, shop.clock())
+    )
 
     [research] = await follow_ups(shop.floor, Step.TRIAGE, [waits, briefed, fresh])
     owed = await follow_ups(shop.floor, Step.RESEARCH, [waits, briefed, fresh])

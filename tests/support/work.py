@@ -31,7 +31,7 @@ from churn_radar.simulator.faults import Faults
 from churn_radar.simulator.mavera import MaveraSimulation, MaveraState, create_mavera
 from churn_radar.simulator.people import PEOPLE, Person
 from churn_radar.simulator.server import running
-from churn_radar.sinks.protocol import Sink
+from churn_radar.sinks.protocol import Outlets, Sink
 from churn_radar.store.arrivals import Arrival
 from churn_radar.store.briefs import list_briefs
 from churn_radar.store.deliveries import Delivery, deliveries_of
@@ -314,7 +314,7 @@ async def workshop(
             research=ResearchStep(
                 floor,
                 mave_client,
-                [sink.name for sink in sinks],
+                Outlets(sinks).routes,
                 settings.currency,
                 Spending(floor, settings.budget),
                 reuse=timedelta(days=settings.reuse_research_days),
@@ -380,7 +380,7 @@ async def service(
     folder: Path,
     *,
     people: Sequence[Person] = PEOPLE,
-    sinks: Sequence[Sink] | None = (),
+    sinks: Sequence[Sink] | Outlets | None = (),
     with_worker: bool = True,
     app_key: str = APP_KEY,
     mavera: MaveraSimulation | None = None,

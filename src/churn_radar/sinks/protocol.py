@@ -1,22 +1,30 @@
 """What a sink is, and how one is found: the seam for third parties.
 
-A sink is made by a factory that is registered as an entry point of the group `churn_radar.sinks`. The setting
-CHURN_RADAR_SINKS names the kinds in use, each as `kind` or `kind:target`; the same kind may be there several
-times with different targets.
+A sink is made by a factory that is registered as an entry point of the group `churn_radar.sinks`. Which ones are in use
+is read by `churn_radar.sinks.config`; the same kind may be there several times under different names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from churn_radar.errors import SettingsError
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from churn_radar.errors import ChurnRadarError, SettingsError
 from churn_radar.research.brief import Brief
-from churn_radar.settings import Settings
+from churn_radar.settings import Settings, variables_in_force
+from churn_radar.sinks.config import LIST, SinksConfig, Wanted, problem_lines, read_config, variable
+from churn_radar.sinks.filter import EVERYTHING, Facts, Filter
+from churn_radar.sinks.message import Message
+from churn_radar.triage.customer import CustomerRef, Profile
 
 GROUP = "churn_radar.sinks"
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @runtime_checkable
@@ -31,25 +39,135 @@ class Sink(Protocol):
     async def deliver(self, brief: Brief) -> None:
         """Put one brief there, durably; raise to be called again later with the same brief.
 
-        Delivery is at least once: after a crash the same brief, with the same id, may come again.
+        Delivery is at least once: after a crash the same brief, with the same id, may come again. Errors of
+        `churn_radar.errors` say what is to be done: RetryLater, OperatorMustAct, GiveUp (this brief is dead), Gone
+        (and so is the sink, until a person says otherwise); Declined below; anything else counts as RetryLater.
         """
         ...
 
 
+@runtime_checkable
+class Speaker(Protocol):
+    """A sink that people read: it takes any message, a digest for instance."""
+
+    async def say(self, message: Message) -> None:
+        """Put one message there; raises as `deliver` does."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Parts of the running service that a sink may need; None where the process does not have them."""
+
+    look_up: Callable[[CustomerRef], Awaitable[Profile | None]] | None = None
+
+
+@runtime_checkable
+class Opens(Protocol):
+    """A sink that has something to open before the first brief, and to close after the last."""
+
+    async def open(self, parts: Parts) -> None:
+        """Called once, in the loop that delivers."""
+        ...
+
+    async def aclose(self) -> None:
+        """Called once at the end."""
+        ...
+
+
+@asynccontextmanager
+async def opened(sinks: Sequence[Sink], parts: Parts) -> AsyncIterator[None]:
+    """Every sink that has something to open is open while the block runs."""
+    async with AsyncExitStack() as stack:
+        for sink in sinks:
+            if isinstance(sink, Opens):
+                await sink.open(parts)
+                stack.push_async_callback(sink.aclose)
+        yield
+
+
+class Declined(ChurnRadarError):
+    """This brief is nothing for this sink, now or later: its delivery is skipped. The message says why, and is safe."""
+
+
 @dataclass(frozen=True, slots=True)
 class SinkOptions:
-    """What a factory gets to work with: its item of CHURN_RADAR_SINKS, and all settings."""
+    """What a factory gets to work with: its item or table, and all settings.
+
+    `options` are the keys of a table that are the kind's own; those that came by `..._env` or `..._file` are SecretStr
+    under the name without it. `where` begins each line about this sink.
+    """
 
     name: str
     target: str | None
     settings: Settings
+    options: Mapping[str, object] = field(default_factory=dict, repr=False)
+    where: str = LIST
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def read(self, model: type[M]) -> M:
+        """The options as a model of the kind's own. Raises SettingsError, one line for each wrong key."""
+        try:
+            return model.model_validate(dict(self.options))
+        except ValidationError as error:
+            raise SettingsError(problem_lines(self.where, error)) from None
+
+    def secret(self, key: str) -> str:
+        """A secret that the kind cannot do without: `KEY_env` or `KEY_file` of the table, or the variable that the
+        item names after the colon. Raises SettingsError."""
+        told = self.options.get(key)
+        if isinstance(told, SecretStr):
+            return told.get_secret_value()
+        kind = kind_of(self.name)
+        if told is not None:
+            raise SettingsError([f'{self.where}: {key} is a secret; write {key}_env = "NAME_OF_A_VARIABLE" instead'])
+        if self.target is None:
+            how = (
+                f"write {kind}:NAME, where NAME is the variable that holds it"
+                if self.where == LIST
+                else (f'write {key}_env = "NAME", where NAME is the variable that holds it')
+            )
+            raise SettingsError([f"{self.where}: {kind!r} needs its {key}; {how}"])
+        if not self.target.isidentifier():
+            # Not quoted: most likely it is the secret itself.
+            raise SettingsError(
+                [f"{self.where}: {kind!r} takes the name of a variable that holds its {key}, not the {key} itself"]
+            )
+        return variable(self.target, self.where, self.variables)
 
 
 Factory = Callable[[SinkOptions], Sink]
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which briefs are owed to a sink."""
+
+    name: str
+    filter: Filter = EVERYTHING
+
+
+@dataclass(frozen=True)
+class Outlets:
+    """The sinks that the settings ask for, what each of them takes, and the digests' tables."""
+
+    sinks: Sequence[Sink]
+    filters: Mapping[str, Filter] = field(default_factory=dict)
+    digests: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def routes(self) -> list[Route]:
+        """For each sink, in order."""
+        return [Route(sink.name, self.filters.get(sink.name, EVERYTHING)) for sink in self.sinks]
+
+
+def owed(routes: Sequence[Route], facts: Facts) -> dict[str, str | None]:
+    """To which sinks a brief is owed: by name, None, or why a sink does not take it."""
+    return {route.name: route.filter.why_not(facts) for route in routes}
+
+
 def kind_of(name: str) -> str:
-    """The kind of a sink by its name: all of it that logs and metrics show, for a target may hold a secret."""
+    """What logs and metrics show of a sink's name: up to a colon, for the target behind it may hold a secret."""
     return name.partition(":")[0]
 
 
@@ -58,39 +176,55 @@ def available() -> list[str]:
     return sorted({point.name for point in entry_points(group=GROUP)})
 
 
-def create_sinks(settings: Settings) -> list[Sink]:
-    """The sinks that the settings ask for.
+def create_outlets(settings: Settings, variables: Mapping[str, str] | None = None) -> Outlets:
+    """The sinks that the settings ask for; secrets are looked up in `variables`, by default this process's.
 
     Raises SettingsError, one line per problem, for unknown kinds, repeated names and sinks that cannot work.
     """
+    known = variables_in_force() if variables is None else variables
+    config = read_config(settings, known)
+    sinks = _made(config, settings, known)
+    return Outlets(sinks, {wanted.name: wanted.filter for wanted in config.sinks}, config.digests)
+
+
+def create_sinks(settings: Settings) -> list[Sink]:
+    """The sinks of `create_outlets` alone."""
+    return list(create_outlets(settings).sinks)
+
+
+def _made(config: SinksConfig, settings: Settings, variables: Mapping[str, str]) -> list[Sink]:
     factories = {point.name: point for point in entry_points(group=GROUP)}
     sinks: list[Sink] = []
     problems: list[str] = []
-    for item in settings.sinks:
-        kind, target = kind_of(item), item.partition(":")[2]
+    for wanted in config.sinks:
+        kind, where = wanted.kind, wanted.where
         if kind not in factories:
             problems.append(
-                f"CHURN_RADAR_SINKS: there is no sink {kind!r}; installed are {', '.join(sorted(factories))}"
+                f"{where}: there is no sink {kind!r}; installed are {', '.join(sorted(factories))}"
                 " (example: CHURN_RADAR_SINKS=console,jsonl:briefs.jsonl)"
             )
             continue
         try:
             factory: Factory = factories[kind].load()
-            sink: object = factory(SinkOptions(item, target or None, settings))
+            sink: object = factory(_options(wanted, settings, variables))
             if not isinstance(sink, Sink):
-                problems.append(f"CHURN_RADAR_SINKS: what {kind!r} makes is no sink: it lacks `name` or `deliver`")
+                problems.append(f"{where}: what {kind!r} makes is no sink: it lacks `name` or `deliver`")
             elif sink.name in names(sinks):
                 # Deliveries are owed by name.
-                problems.append(f"CHURN_RADAR_SINKS: {kind!r} is there twice; give each sink its own target")
+                problems.append(f"{where}: {kind!r} is there twice; give each sink its own target or name")
             else:
                 sinks.append(sink)
         except SettingsError as error:
             problems += error.problems
         except Exception as error:
-            problems.append(f"CHURN_RADAR_SINKS: the sink {kind!r} cannot be made ({type(error).__name__}: {error})")
+            problems.append(f"{where}: the sink {kind!r} cannot be made ({type(error).__name__}: {error})")
     if problems:
         raise SettingsError(problems)
     return sinks
+
+
+def _options(wanted: Wanted, settings: Settings, variables: Mapping[str, str]) -> SinkOptions:
+    return SinkOptions(wanted.name, wanted.target, settings, wanted.options, wanted.where, variables)
 
 
 def names(sinks: Sequence[Sink]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,7 +26,7 @@ class Delivery:
     updated_at: datetime
 
 
-_columns = (
+delivery_columns = (
     deliveries.c.seq,
     deliveries.c.brief_seq,
     deliveries.c.sink,
@@ -38,35 +38,37 @@ _columns = (
 )
 
 
-def _delivery(row: Sequence[object]) -> Delivery:
+def read_delivery(row: Sequence[object]) -> Delivery:
+    """A row of `delivery_columns`."""
     seq, brief_seq, sink, status, *rest = row
     return Delivery(seq, brief_seq, sink, DeliveryStatus(str(status)), *rest)  # type: ignore[arg-type]
 
 
 async def plan_deliveries(
-    connection: AsyncConnection, brief_seq: int, sinks: Sequence[str], now: datetime
+    connection: AsyncConnection, brief_seq: int, sinks: Mapping[str, str | None], now: datetime
 ) -> list[int]:
-    """Owe a brief to each sink; returns the new rows' numbers."""
-    owed = [
+    """Owe a brief to each sink, by name, or write down why it is not owed; returns the rows' numbers that are owed."""
+    planned = [
         {
             "brief_seq": brief_seq,
             "sink": sink,
-            "status": DeliveryStatus.PENDING,
+            "status": DeliveryStatus.PENDING if reason is None else DeliveryStatus.SKIPPED,
             "attempts": 0,
+            "reason": reason,
             "updated_at": now,
         }
-        for sink in sinks
+        for sink, reason in sinks.items()
     ]
-    if not owed:
+    if not planned:
         return []
-    rows = await connection.execute(insert(deliveries).returning(deliveries.c.seq), owed)
-    return [seq for (seq,) in rows]
+    rows = await connection.execute(insert(deliveries).returning(deliveries.c.seq, deliveries.c.status), planned)
+    return [seq for seq, status in rows if status == DeliveryStatus.PENDING]
 
 
 async def load_delivery(connection: AsyncConnection, seq: int) -> Delivery | None:
     """The delivery of a row number."""
-    row = (await connection.execute(select(*_columns).where(deliveries.c.seq == seq))).first()
-    return _delivery(row) if row else None
+    row = (await connection.execute(select(*delivery_columns).where(deliveries.c.seq == seq))).first()
+    return read_delivery(row) if row else None
 
 
 async def settle(
@@ -137,17 +139,22 @@ async def count_owed(connection: AsyncConnection) -> int:
 async def deliveries_of(connection: AsyncConnection, brief_seq: int) -> list[Delivery]:
     """Every delivery of a brief."""
     rows = await connection.execute(
-        select(*_columns).where(deliveries.c.brief_seq == brief_seq).order_by(deliveries.c.seq)
+        select(*delivery_columns).where(deliveries.c.brief_seq == brief_seq).order_by(deliveries.c.seq)
     )
-    return [_delivery(row) for row in rows]
+    return [read_delivery(row) for row in rows]
 
 
 async def revive_deliveries(connection: AsyncConnection, brief_seq: int, now: datetime) -> list[int]:
     """Owe a brief again to the sinks that had given up on it; returns the rows' numbers."""
     dead = [each.seq for each in await deliveries_of(connection, brief_seq) if each.status is DeliveryStatus.DEAD]
+    return await revive(connection, dead, now)
+
+
+async def revive(connection: AsyncConnection, seqs: Sequence[int], now: datetime) -> list[int]:
+    """Owe dead deliveries again; returns the numbers of those that were still dead."""
     revived = await connection.execute(
         update(deliveries)
-        .where(deliveries.c.seq.in_(dead), deliveries.c.status == DeliveryStatus.DEAD)
+        .where(deliveries.c.seq.in_(seqs), deliveries.c.status == DeliveryStatus.DEAD)
         .values(status=DeliveryStatus.PENDING, attempts=0, due_at=None, reason=None, updated_at=now)
         .returning(deliveries.c.seq)
     )

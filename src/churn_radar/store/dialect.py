@@ -39,6 +39,13 @@ def insert_or_ignore(table: Table) -> sqlite.Insert:
     return sqlite.insert(table).on_conflict_do_nothing()
 
 
+def insert_if_new(table: Table, dialect: Dialect) -> sqlite.Insert | postgresql.Insert:
+    """As `insert_or_ignore`, for either database; with `returning`, rows that were left out return nothing."""
+    if is_shared(dialect):
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return insert_or_ignore(table)
+
+
 def statement_text(statement: ClauseElement) -> str:
     """A statement as the driver takes it, with `?` for each value in the order of its columns."""
     return str(statement.compile(dialect=sqlite.dialect(paramstyle="qmark")))

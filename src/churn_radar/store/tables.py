@@ -114,6 +114,7 @@ class DeliveryStatus(StrEnum):
     PENDING = "pending"
     DELIVERED = "delivered"
     DEAD = "dead"
+    SKIPPED = "skipped"
 
 
 metadata = MetaData(
@@ -286,7 +287,31 @@ deliveries = Table(
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("brief_seq", "sink"),
     Index("ix_deliveries_status", "status", "seq"),
+    Index("ix_deliveries_sink", "sink", "status", "seq"),
     _index_where("ix_deliveries_due", "due_at IS NOT NULL", "status", "due_at"),
+)
+
+stopped_sinks = Table(
+    "stopped_sinks",
+    metadata,
+    Column("sink", Text, primary_key=True),
+    Column("since", Instant, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+digests = Table(
+    "digests",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("name", Text, nullable=False),
+    Column("period", String(40), nullable=False, comment="the day or the week that it tells of"),
+    Column("status", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("due_at", Instant, nullable=False, comment="of the next attempt; while one is under way, until when"),
+    Column("reason", Text),
+    Column("updated_at", Instant, nullable=False),
+    # Whoever puts the row there sends it: one replica, one digest for each period.
+    UniqueConstraint("name", "period"),
 )
 
 credits = Table(

@@ -17,6 +17,8 @@ from churn_radar.research.budget import CreditsFor, Month, Spent, charges
 from churn_radar.research.mave import SERVICE, MaveAnswer
 from churn_radar.research.prompt import build_follow_up, build_prompt
 from churn_radar.research.reuse import Opening, thread_is_lost
+from churn_radar.sinks.filter import Facts
+from churn_radar.sinks.protocol import Route, owed
 from churn_radar.store.briefs import briefs_of_signal, insert_brief
 from churn_radar.store.credits import close_entry, open_entry
 from churn_radar.store.customers import hold_customer_of, load_customer
@@ -56,7 +58,7 @@ class ResearchStep:
 
     floor: Floor
     mave: Researcher
-    sinks: Sequence[str]
+    sinks: Sequence[Route]
     currency: str
     spending: Spending
     reuse: timedelta = timedelta()
@@ -254,5 +256,6 @@ class ResearchStep:
         await attach_brief(connection, signal.seq, brief_seq, reason=done(signal.public_id), now=now)
         entry = claim.entry if written.opening else replace(claim.entry, reused_brief_id=None)
         await close_entry(connection, entry, spent, brief_seq=brief_seq)
-        owed = await plan_deliveries(connection, brief_seq, self.sinks, now)
-        return owed, await self.spending.sums(connection)
+        facts = Facts(claim.case.account.plan, claim.case.account.mrr, claim.case.persona, signal.kind or "")
+        tasks = await plan_deliveries(connection, brief_seq, owed(self.sinks, facts), now)
+        return tasks, await self.spending.sums(connection)

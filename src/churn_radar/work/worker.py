@@ -7,7 +7,7 @@ for all replicas: a job is written in the transaction of what gives rise to it, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -17,7 +17,8 @@ from churn_radar.customerio.client import SERVICE as CUSTOMERIO
 from churn_radar.errors import RecordUnavailable
 from churn_radar.research.mave import SERVICE as MAVERA
 from churn_radar.settings import Settings
-from churn_radar.sinks.protocol import Sink, names
+from churn_radar.sinks.filter import Filter
+from churn_radar.sinks.protocol import Outlets, Sink
 from churn_radar.store.arrivals import Accepted, Verdict
 from churn_radar.store.deliveries import count_owed, fresh_deliveries
 from churn_radar.store.record import Record
@@ -69,6 +70,7 @@ class Worker:
         customerio: LookUp,
         mave: Researcher,
         sinks: Sequence[Sink],
+        filters: Mapping[str, Filter] | None = None,
         machinery: Machinery | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -108,7 +110,7 @@ class Worker:
             ResearchStep(
                 self.floor,
                 mave,
-                names(sinks),
+                Outlets(sinks, filters or {}).routes,
                 settings.currency,
                 self.spending,
                 reuse=timedelta(days=settings.reuse_research_days),

@@ -1,0 +1,112 @@
+"""A message in the words of a family of services: plain text, Markdown, HTML. Pure.
+
+Everything in a message but its links may come from outside, so each family's own marks are escaped, nobody is called
+by an `@` (`@channel`, `@everyone`), and no address in it can be clicked. What does not fit is cut from the lines first:
+facts, caution and links stay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import escape
+
+from churn_radar.sinks.gist import shorten
+from churn_radar.sinks.message import Message
+from churn_radar.triage.text import clean_text
+
+_ZERO_WIDTH = "\u200b"
+# An `@` that begins a word calls somebody; in the middle of one it belongs to a mail address.
+_CALLS = re.compile(r"(?<![\w.+-])@(?=\w)")
+_CALLS_BY_WORD = re.compile(r"@(?=(?:channel|here|everyone|all|group|team)\b)", re.IGNORECASE)
+_SCHEME = re.compile(r"://|(?<=\bwww)\.", re.IGNORECASE)
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#|~])")
+
+VALUE_CHARACTERS = 320
+_LINE_LENGTHS = (240, 160, 100, 60)
+
+
+def inert(text: str, limit: int = VALUE_CHARACTERS) -> str:
+    """Text from outside as one line that calls nobody and links nowhere, whoever shows it."""
+    line = clean_text(text, limit) or "N/A"
+    line = _CALLS_BY_WORD.sub(f"@{_ZERO_WIDTH}", _CALLS.sub(f"@{_ZERO_WIDTH}", line))
+    return _SCHEME.sub(lambda found: f"{found[0][0]}{_ZERO_WIDTH}{found[0][1:]}", line)
+
+
+def title(message: Message, limit: int = 200) -> str:
+    """The title, for services that show one by itself, and as a mail's subject."""
+    return shorten(inert(message.title), limit)
+
+
+def as_text(message: Message, limit: int) -> str:
+    """Plain text; the title is not in it."""
+    return _fit(_text, message, limit)
+
+
+def as_markdown(message: Message, limit: int) -> str:
+    """Markdown as chat services read it; the title is not in it."""
+    return _fit(_markdown, message, limit)
+
+
+def as_html(message: Message, limit: int) -> str:
+    """HTML as mail readers show it, with its title."""
+    return _fit(_html, message, limit)
+
+
+def _fit(render: Callable[[Message, int], str], message: Message, limit: int) -> str:
+    """The longest form that fits; a message that does not fit at all without its lines is cut as plain text."""
+    for length in _LINE_LENGTHS:
+        whole = render(message, length)
+        if len(whole) <= limit:
+            return whole
+    bare = render(message, 0)
+    return bare if len(bare) <= limit else shorten(_text(message, 0), limit)
+
+
+def _lines(message: Message, length: int) -> list[tuple[str, str]]:
+    return [(word, inert(shorten(line, length), 1000)) for word, line in message.lines] if length else []
+
+
+def _text(message: Message, length: int) -> str:
+    facts = " | ".join(f"{name}: {inert(value)}" for name, value in message.facts)
+    parts = [facts] if facts else []
+    if lines := _lines(message, length):
+        parts.append("\n".join(f"{word}: {line}" for word, line in lines))
+    if message.caution:
+        parts.append(f"! {inert(message.caution, 1000)}")
+    if message.links:
+        parts.append("\n".join(f"{link.label}: {link.url}" for link in message.links))
+    return "\n\n".join(parts)
+
+
+def _markdown(message: Message, length: int) -> str:
+    facts = " · ".join(f"**{name}** {_escaped(inert(value))}" for name, value in message.facts)
+    parts = [facts] if facts else []
+    if lines := _lines(message, length):
+        parts.append("\n".join(f"* **{word}:** {_escaped(line)}" for word, line in lines))
+    if message.caution:
+        parts.append(f"⚠️ **{_escaped(inert(message.caution, 1000))}**")
+    if message.links:
+        parts.append(" · ".join(f"[{link.label}]({link.url})" for link in message.links))
+    return "\n\n".join(parts)
+
+
+def _escaped(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", text)
+
+
+def _html(message: Message, length: int) -> str:
+    parts = [f"<h2>{escape(title(message))}</h2>"]
+    if message.facts:
+        rows = "".join(
+            f'<tr><th align="left">{escape(name)}</th><td>{escape(inert(value))}</td></tr>'
+            for name, value in message.facts
+        )
+        parts.append(f'<table cellpadding="4">{rows}</table>')
+    parts += [f"<p><b>{escape(word)}:</b> {escape(line)}</p>" for word, line in _lines(message, length)]
+    if message.caution:
+        parts.append(f"<p><b>&#9888; {escape(inert(message.caution, 1000))}</b></p>")
+    if message.links:
+        links = " &middot; ".join(f'<a href="{escape(link.url)}">{escape(link.label)}</a>' for link in message.links)
+        parts.append(f"<p>{links}</p>")
+    return "\n".join(parts)

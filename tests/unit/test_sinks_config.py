@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from churn_radar.errors import SettingsError
+from churn_radar.settings import Environment, IsolatedSettings
+from churn_radar.sinks.config import SinksConfig, read_config
+from churn_radar.sinks.filter import EVERYTHING, Facts, Filter
+from churn_radar.sinks.protocol import Outlets, Route, SinkOptions, create_outlets, owed
+
+Read = Callable[..., SinksConfig]
+
+FACTS = Facts(plan="pro", mrr=Decimal(850), persona="High-MRR Fintech (Pro plan)", kind="unsubscribed")
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Reads a configuration with this file; `variables` are those of the process."""
+
+    def reading(text: str, variables: dict[str, str] | None = None, **told: Any) -> SinksConfig:
+        file = tmp_path / "sinks.toml"
+        file.write_text(dedent(text))
+        settings = IsolatedSettings(environment=Environment.DEVELOPMENT, sinks_file=file, **told)
+        return read_config(settings, variables or {})
+
+    return reading
+
+
+def problems(read: Read, text: str, variables: dict[str, str] | None = None, **told: Any) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        read(text, variables, **told)
+    assert all("\n" not in line for line in caught.value.problems)
+    return caught.value.problems
+
+
+TWO = """
+    [[sink]]
+    name = "sales"
+    kind = "slack"
+    url_env = "SALES_URL"
+    plans = ["Enterprise"]
+    kinds = ["complained", "unsubscribed"]
+    personas = ["High-MRR *"]
+    mrr_from = 1000
+
+    [[sink]]
+    name = "everything"
+    kind = "jsonl"
+    target = "all.jsonl"
+"""
+
+
+def test_each_table_is_a_sink_with_its_name_filter_and_options(read: Read) -> None:
+    sales, everything = read(TWO, {"SALES_URL": "https://hooks.example/T0KEN"}).sinks
+
+    assert (sales.name, sales.kind, sales.target) == ("sales", "slack", None)
+    assert sales.filter == Filter(
+        frozenset({"enterprise"}), frozenset({"complained", "unsubscribed"}), ("High-MRR *",), Decimal(1000)
+    )
+    assert sales.options == {"url": SecretStr("https://hooks.example/T0KEN")}
+    assert (everything.name, everything.target, everything.filter) == ("everything", "all.jsonl", EVERYTHING)
+
+
+def test_a_secret_is_shown_by_no_representation(read: Read) -> None:
+    assert "T0KEN" not in repr(read(TWO, {"SALES_URL": "https://hooks.example/T0KEN"}))
+
+
+def test_a_secret_may_lie_in_a_file_beside(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("  hidden\n")
+
+    [sink] = read('[[sink]]\nname = "a"\nkind = "x"\ntoken_file = "token"').sinks
+
+    assert sink.options == {"token": SecretStr("hidden")}
+
+
+def test_a_file_takes_the_place_of_the_default_list_but_not_of_a_list_that_is_set(read: Read) -> None:
+    text = '[[sink]]\nname = "a"\nkind = "jsonl"'
+
+    assert [sink.name for sink in read(text).sinks] == ["a"]
+    assert [sink.name for sink in read(text, sinks=("console",)).sinks] == ["console", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[sink", "no TOML"),
+        ("", "holds no sink"),
+        ("[sink]\nname = 'a'", "two brackets"),
+        ("[[sinks]]\nname = 'a'", "'sinks' is no table"),
+        ("[[sink]]\nkind = 'console'", "sink number 1: name"),
+        ("[[sink]]\nname = 'a'", "sink 'a': kind"),
+        ("[[sink]]\nname = 'a:b'\nkind = 'console'", "name"),
+        ("[[sink]]\nname = 'a'\nkind = 'x'\nplans = 'pro'", "sink 'a': plans"),
+        ("[[sink]]\nname = 'a'\nkind = 'x'\nplans = ['platinum']", "no brief is ever about 'platinum'"),
+        ("[[sink]]\nname = 'a'\nkind = 'x'\nkinds = ['opened']", "no brief is ever about 'opened'"),
+        ("[[sink]]\nname = 'a'\nkind = 'x'\nmrr_from = -1", "sink 'a': mrr_from"),
+        ("[[sink]]\nname = 'a'\nkind = 'x'\nurl_env = 'NOT_SET'", "the variable NOT_SET is not set"),
+        ("[[sink]]\nname = 'a'\nkind = 'x'\nurl_env = ''", "url_env has to name a variable"),
+        ("[[sink]]\nname = 'a'\nkind = 'x'\nurl_file = 'nowhere'", "cannot be read"),
+        ("[[sink]]\nname = 'a'\nkind = 'x'\nurl = 'x'\nurl_env = 'SET'", "both url and url_env"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_that_says_where(read: Read, text: str, said: str) -> None:
+    [line] = problems(read, text, {"SET": "x"})
+
+    assert line.startswith("CHURN_RADAR_SINKS_FILE: ")
+    assert said in line
+
+
+def test_every_wrong_table_is_told_of_at_once(read: Read) -> None:
+    assert len(problems(read, "[[sink]]\nname = 'a'\n[[sink]]\nname = 'b'\n[[sink]]\nname = 'c'\nkind = 'x'")) == 2
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    settings = IsolatedSettings(environment=Environment.DEVELOPMENT, sinks_file=tmp_path / "none.toml")
+
+    with pytest.raises(SettingsError) as caught:
+        read_config(settings, {})
+
+    assert "cannot be read" in caught.value.problems[0]
+
+
+def test_two_sinks_of_one_name_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "sinks.toml"
+    file.write_text('[[sink]]\nname = "a"\nkind = "console"\n' * 2)
+    settings = IsolatedSettings(environment=Environment.DEVELOPMENT, sinks_file=file)
+
+    with pytest.raises(SettingsError) as caught:
+        create_outlets(settings, {})
+
+    assert "twice" in caught.value.problems[0]
+
+
+def test_the_sinks_of_a_file_are_made_with_their_filters(tmp_path: Path) -> None:
+    file = tmp_path / "sinks.toml"
+    file.write_text('[[sink]]\nname = "desk"\nkind = "console"\nmrr_from = 1000.5\n')
+
+    outlets = create_outlets(IsolatedSettings(environment=Environment.DEVELOPMENT, sinks_file=file), {})
+
+    assert outlets.routes == [Route("desk", Filter(mrr_from=Decimal("1000.5")))]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "reason"),
+    [
+        (EVERYTHING, None),
+        (Filter(plans=frozenset({"pro", "business"})), None),
+        (Filter(plans=frozenset({"enterprise"})), "filtered out: this sink takes the plans enterprise"),
+        (Filter(kinds=frozenset({"complained"})), "filtered out: this sink takes the kinds complained"),
+        (Filter(mrr_from=Decimal(850)), None),
+        (Filter(mrr_from=Decimal("850.01")), "filtered out: this sink takes an MRR from 850.01 on"),
+        (Filter(personas=("high-mrr *",)), None),
+        (Filter(personas=("Enterprise *", "Pro *")), "filtered out: this sink takes the personas Enterprise *, Pro *"),
+        (Filter(plans=frozenset({"pro"}), mrr_from=Decimal(900)), "filtered out: this sink takes an MRR from 900 on"),
+    ],
+)
+def test_a_filter_says_why_it_does_not_take_a_brief(chosen: Filter, reason: str | None) -> None:
+    assert chosen.why_not(FACTS) == reason
+
+
+def test_a_brief_is_owed_to_every_sink_that_takes_it() -> None:
+    routes = [Route("all"), Route("dear", Filter(mrr_from=Decimal(5000)))]
+
+    assert owed(routes, FACTS) == {"all": None, "dear": "filtered out: this sink takes an MRR from 5000 on"}
+
+
+def test_without_filters_a_sink_takes_everything() -> None:
+    assert Outlets(()).routes == []
+
+
+# -- secrets of the sinks
+
+
+def options(target: str | None = None, where: str = "CHURN_RADAR_SINKS", **told: object) -> SinkOptions:
+    settings = IsolatedSettings(environment=Environment.DEVELOPMENT)
+    return SinkOptions("slack:X", target, settings, told, where, {"SLACK_URL": "https://hooks.example/T0KEN"})
+
+
+def test_a_listed_sink_names_the_variable_of_its_secret() -> None:
+    assert options("SLACK_URL").secret("url") == "https://hooks.example/T0KEN"
+
+
+def test_a_table_brings_its_secret_along() -> None:
+    assert options(url=SecretStr("https://hooks.example/T0KEN")).secret("url") == "https://hooks.example/T0KEN"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (options(), "slack:NAME"),
+        (options(where="CHURN_RADAR_SINKS_FILE: sink 'a'"), 'url_env = "NAME"'),
+        (options("OTHER_URL"), "the variable OTHER_URL is not set"),
+        (options("https://hooks.example/S3CRET"), "takes the name of a variable"),
+        (options(url="https://hooks.example/S3CRET"), "url is a secret"),
+    ],
+)
+def test_a_missing_secret_is_one_line_that_tells_how_and_not_what(given: SinkOptions, said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        given.secret("url")
+
+    [line] = caught.value.problems
+    assert said in line
+    assert "S3CRET" not in line

@@ -4,6 +4,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# With its bytecode kept, whatever the machine says: the tests start some hundred processes.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 SYNC := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --requirement
 
 .PHONY: help demo test coverage setup run lint format bench torture lock env-example clean
@@ -15,10 +17,10 @@ demo: $(VENV)/runtime.stamp ## play the main job with both upstream services sim
 	@$(BIN)/churn-radar demo
 
 test: $(VENV)/dev.stamp ## run every test
-	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(ARGS)
+	$(PYTEST) --numprocesses=2 --dist=worksteal $(ARGS)
 
 coverage: $(VENV)/dev.stamp ## run every test and tell what none of them runs (takes half as long again)
-	$(BIN)/python -m pytest --cov --cov-report=term --numprocesses=2 --dist=worksteal $(ARGS)
+	$(PYTEST) --cov --cov-report=term --numprocesses=2 --dist=worksteal $(ARGS)
 
 setup: $(VENV)/dev.stamp ## make the environment in .venv, from the lock files
 

@@ -147,6 +147,15 @@ class Settings(BaseSettings):
     database_connections: int = Field(
         10, ge=3, le=1000, description="Connections to Postgres that the record of one process opens, at most."
     )
+    take_over_seconds: float = Field(
+        30.0,
+        ge=2,
+        le=600,
+        description=(
+            "Silence after which a worker on Postgres is taken for dead, in seconds: its jobs go to others, and its "
+            "calls no longer count as under way. The same in every process."
+        ),
+    )
     shutdown_grace_seconds: float = Field(
         25.0, ge=0, le=600, description="How long a stop waits for running research calls, in seconds."
     )

@@ -11,7 +11,7 @@ from tests.acceptance.conftest import Upstreams
 from tests.acceptance.test_main_job import event
 from tests.support.service import eventually, serving
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.journey]
 
 CUSTOMERS = ("cust_1001", "cust_1002", "cust_1003", "cust_1005", "cust_1006", "cust_1008")
 

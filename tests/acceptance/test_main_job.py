@@ -16,7 +16,7 @@ from churn_radar.intake.samples import SAMPLES
 from tests.acceptance.conftest import Upstreams
 from tests.support.service import serving
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.journey]
 
 
 def event(event_id: str, metric: str, customer_id: str, **data: Any) -> dict[str, Any]:
@@ -108,7 +108,7 @@ async def test_every_way_in_ends_as_the_rules_say(tmp_path: Path, upstreams: Ups
         for event_id, (_, _, end) in ends.items():
             if end:
                 await service.until(event_id, end)
-        assert (await service.post(ends["01BIZ"][0])).json()["status"] == "duplicate"
+        assert (await service.post(ends["01BIZ"][0])).json()["status"] == upstreams.place.repeated
         assert (await service.signal("01FREE"))["reason"] == (
             'plan "free" is not researched (business, enterprise, pro are)'
         )

@@ -9,19 +9,6 @@ import pytest
 from churn_radar.store.postgres_driver import PatientDriver
 from tests.support.jobs_database import connected, empty_tables
 from tests.support.postgres import scratch
-from tests.support.servers import moto_server
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with moto_server() as address:
-        yield address
-
-
-@pytest.fixture
-def aws_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
 
 
 @pytest.fixture(scope="module")

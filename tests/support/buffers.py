@@ -114,10 +114,11 @@ def tokens(taken: Sequence[Taken]) -> list[str]:
 
 @dataclass
 class SqsBench(Bench):
-    """A queue of its own; `queue_url` is the one that the stand-in knows."""
+    """A queue of its own; `queue_url` is the one that the stand-in knows, `url` the one of the settings."""
 
     moto: str = ""
     queue_url: str = ""
+    url: str = ""
 
     def attributes(self) -> dict[str, str]:
         """What the queue's owner sees of it."""
@@ -144,4 +145,4 @@ def sqs_bench(moto: str, *, fifo: bool = False, **attributes: str) -> SqsBench:
     # The hold of SQS is a whole number of seconds; and the stand-in is slower than SQS.
     options = {"hold_seconds": 1, "put_timeout_seconds": 10}
     kind = "sqs-fifo" if fifo else "sqs"
-    return SqsBench(kind, lambda options: open_buffer(url, options), options, moto, queue_url)
+    return SqsBench(kind, lambda options: open_buffer(url, options), options, moto, queue_url, url)

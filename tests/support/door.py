@@ -27,7 +27,7 @@ from churn_radar.store.record import Record, open_record
 from churn_radar.store.signals import Signal, list_signals, quarantined_body
 from churn_radar.store.tables import Status
 from churn_radar.triage.customer import CustomerRef
-from tests.support.postgres import url_for
+from tests.support.place import url_for
 
 SECRET = b"signing-key-of-the-tests"
 ALERTS = ("unsubscribed", "bounced", "complained")

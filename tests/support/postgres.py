@@ -1,4 +1,4 @@
-"""A database of our own on a real Postgres, and which database a test's record is in."""
+"""A database of our own on a real Postgres."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import os
 import threading
 from collections.abc import Coroutine, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -96,6 +95,16 @@ class Scratch:
         """As `run`, in the server's own database."""
         return self._clerk.do(_value(SERVER_URL, statement, values))
 
+    @contextlib.contextmanager
+    def locked(self, table: str) -> Iterator[None]:
+        """Nobody else can write to a table while the block runs."""
+        connection = self._clerk.do(asyncpg.connect(self.url, timeout=5))
+        try:
+            self._clerk.do(connection.execute(f"BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE"))
+            yield
+        finally:
+            self._clerk.do(connection.close())
+
     def drop(self) -> None:
         """Leave nothing behind."""
         if self._connection is not None:
@@ -137,22 +146,3 @@ def scratch(*, migrated: bool = True) -> Iterator[Scratch]:
         yield made
     finally:
         made.drop()
-
-
-# Which database `url_for` names; set by the fixture `everywhere`.
-_current: list[Scratch] = []
-
-
-@contextlib.contextmanager
-def using(database: Scratch) -> Iterator[None]:
-    """Let every record that a test opens be in this database."""
-    _current.append(database)
-    try:
-        yield
-    finally:
-        _current.pop()
-
-
-def url_for(folder: Path) -> str:
-    """Where the record of a test is: in a file of its folder, or in the current database."""
-    return _current[-1].url if _current else f"sqlite:///{folder / 'record.db'}"

@@ -47,7 +47,7 @@ from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor
 from churn_radar.work.tasks import Outcome, Step, Task
 from churn_radar.work.triage import TriageStep
-from tests.support.postgres import url_for
+from tests.support.place import current
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ def settings_for(folder: Path, **told: Any) -> Settings:
             "cio_webhook_secret": SECRET,
             "mavera_api_key": MAVERA_KEY,
             "api_keys": KEY,
-            "database_url": url_for(folder),
+            **current().settings(folder),
             "retry_delays_seconds": (0.01, 0.01, 0.01),
             "in_call_attempts": 1,
             "unknown_customer_retry_seconds": 0.01,

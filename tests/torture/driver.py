@@ -30,6 +30,7 @@ from churn_radar.simulator.mavera import CHAT, MaveraSimulation, MaveraState, cr
 from churn_radar.simulator.server import running
 from tests.support.service import assert_nothing_personal, clean_environment, service_settings
 from tests.torture.letters import Letter, Said, crowd, write_letters
+from tests.torture.reading import FileReading, Reading
 from tests.torture.verifier import Evidence, unfinished, verify
 
 SENDERS = 12
@@ -110,7 +111,7 @@ class Run:
     victim: Victim
     mavera: MaveraState
     sink: Path
-    record: Path
+    record: Reading
     http: httpx.AsyncClient
     tell: Callable[[str], None]
     dice: random.Random
@@ -234,7 +235,7 @@ async def torture(plan: Plan, folder: Path, *, tell: Callable[[str], None] = lam
         MaveraSimulation(requests_per_minute=100_000, concurrency=1000, latency_seconds=plan.research_seconds)
     )
     customerio = create_customerio(CustomerioSimulation(requests_per_second=1000, people=people))
-    record, sink = folder / "record.db", folder / "briefs.jsonl"
+    record, sink = FileReading(folder / "record.db"), folder / "briefs.jsonl"
     async with AsyncExitStack() as stack:
         stack.enter_context(_quiet_simulators())
         settings = service_settings(

@@ -14,6 +14,7 @@ import pytest
 
 from churn_radar.store.schema import upgrade_record
 from tests.torture.letters import Expected, Letter, Said
+from tests.torture.reading import FileReading
 from tests.torture.verifier import Evidence, unfinished, verify
 
 BRIEF = {
@@ -69,7 +70,12 @@ def sound(tmp_path: Path) -> Evidence:
         letter("E4", "quarantined", Expected.JUNK),
         letter("E5", "ignored", Expected.NOISE),
     ]
-    return Evidence(letters, path, sink, research_calls=2, kills=1, concurrency=1)
+    return Evidence(letters, FileReading(path), sink, research_calls=2, kills=1, concurrency=1)
+
+
+def file_of(evidence: Evidence) -> Path:
+    assert isinstance(evidence.record, FileReading)
+    return evidence.record.path
 
 
 def test_of_a_sound_run_there_is_nothing_to_say(sound: Evidence) -> None:
@@ -106,17 +112,17 @@ def test_of_a_sound_run_there_is_nothing_to_say(sound: Evidence) -> None:
 )
 def test_a_doctored_record_is_found_out(sound: Evidence, damage: str, complaint: str) -> None:
     if "deliveries" in damage and "DELETE" in damage:
-        with closing(sqlite3.connect(sound.record)) as connection, connection:
+        with closing(sqlite3.connect(file_of(sound))) as connection, connection:
             insert(connection, "briefs", seq=2, signal_seq=1, customer_seq=1, **{**BRIEF, "brief_id": "brf_2"})
             insert(connection, "deliveries", seq=2, brief_seq=2, sink="jsonl:x", status="delivered")
         damage += " WHERE brief_seq = 1"
-    with closing(sqlite3.connect(sound.record)) as connection, connection:
+    with closing(sqlite3.connect(file_of(sound))) as connection, connection:
         connection.execute(damage)
     assert any(line.startswith(complaint) or complaint in line for line in verify(sound)), verify(sound)
 
 
 def test_a_second_brief_of_a_customer_is_found_out_whatever_it_is_filed_under(sound: Evidence) -> None:
-    with closing(sqlite3.connect(sound.record)) as connection, connection:
+    with closing(sqlite3.connect(file_of(sound))) as connection, connection:
         second = {**BRIEF, "brief_id": "brf_2", "customer_id": "another name"}
         insert(connection, "briefs", seq=2, signal_seq=2, customer_seq=2, **second)
     found = verify(sound)
@@ -125,7 +131,7 @@ def test_a_second_brief_of_a_customer_is_found_out_whatever_it_is_filed_under(so
 
 
 def test_two_briefs_under_one_row_or_one_id_are_found_out(sound: Evidence) -> None:
-    with closing(sqlite3.connect(sound.record)) as connection, connection:
+    with closing(sqlite3.connect(file_of(sound))) as connection, connection:
         insert(connection, "briefs", seq=2, signal_seq=1, customer_seq=1, **{**BRIEF, "brief_id": "brf_2"})
     found = verify(sound)
     assert {"customer_seq 1 has 2 briefs", "customer_id cust_1 has 2 briefs"} <= set(found)

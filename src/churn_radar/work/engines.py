@@ -96,15 +96,22 @@ async def create_engine(settings: Settings) -> AsyncIterator[Machinery]:
     async with AsyncExitStack() as stack:
         driver = await stack.enter_async_context(PatientDriver(settings.database_url).opened())
         troubles = await stack.enter_async_context(SharedTroubles(driver, holder=holder).following())
-        customerio = SharedPace(driver, CUSTOMERIO, per_second(settings.cio_requests_per_second), holder=holder)
+        customerio = SharedPace(
+            driver,
+            CUSTOMERIO,
+            per_second(settings.cio_requests_per_second),
+            lease_seconds=settings.take_over_seconds,
+            holder=holder,
+        )
         stack.push_async_callback(customerio.aclose)
         mavera = SharedPace(
             driver,
             MAVERA,
             per_minute(settings.mavera_requests_per_minute),
             concurrency=settings.mavera_concurrency,
+            lease_seconds=settings.take_over_seconds,
             holder=holder,
         )
         stack.push_async_callback(mavera.aclose)
-        engine = PostgresEngine(driver)
+        engine = PostgresEngine(driver, heartbeat_timeout=timedelta(seconds=settings.take_over_seconds))
         yield Machinery(engine, troubles, customerio, mavera, engine, Sweep(driver, engine))

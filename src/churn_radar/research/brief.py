@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from churn_radar.outcome.rules import Outcome
 from churn_radar.triage.consent import Consent
 
 
@@ -40,6 +41,15 @@ class Source(BaseModel):
     url: str
     title: str | None = None
     domain: str | None = None
+
+
+class Hint(BaseModel):
+    """Something the customer did since the signal that speaks of staying. A hint, no proof."""
+
+    model_config = ConfigDict(frozen=True)
+
+    event_type: str = Field(description="subscribed: they take mail again.")
+    at: datetime
 
 
 class Brief(BaseModel):
@@ -79,6 +89,15 @@ class Brief(BaseModel):
     attributes_source: AttributesSource = Field(description="live, cached (App API was down or customer gone), none.")
     attributes_seen_at: datetime | None = Field(None, description="When the attributes were last read live.")
     notes: list[str] = Field(default_factory=list, description="What a reader should know, such as unreadable MRR.")
+    outcome: Outcome | None = Field(
+        None, description="What became of the customer, as somebody said last; null: nobody has yet."
+    )
+    outcome_at: datetime | None = Field(None, description="When that was said.")
+    owner: str | None = Field(None, description="Who looks after this brief.")
+    snoozed_until: datetime | None = Field(None, description="Put aside until then; a reminder comes then.")
+    hints: list[Hint] = Field(
+        default_factory=list, description="What the customer did since the signal that speaks of staying, newest last."
+    )
     signal_received_at: datetime
     created_at: datetime
 

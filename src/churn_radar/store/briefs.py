@@ -10,7 +10,10 @@ from typing import Any
 from sqlalchemy import RowMapping, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.research.brief import Brief
+from churn_radar.outcome.counting import difference
+from churn_radar.research.brief import Brief, Hint
+from churn_radar.store.hints import Hinted, hints_since
+from churn_radar.store.outcome_sums import add, counted
 from churn_radar.store.tables import briefs, customers, signals
 from churn_radar.triage.consent import Consent, Given, consent
 
@@ -44,7 +47,14 @@ async def _stored(connection: AsyncConnection, rows: Sequence[RowMapping]) -> li
             if not shared[row["seq"]]:
                 shared[row["seq"]] = [names[row["signal_seq"]]]
     consents = await consent_of(connection, {row["customer_seq"] for row in rows})
-    return [StoredBrief(row["seq"], _brief(row, shared[row["seq"]], consents[row["customer_seq"]])) for row in rows]
+    hinted = await hints_since(connection, {row["customer_seq"] for row in rows})
+    return [
+        StoredBrief(
+            row["seq"],
+            _brief(row, shared[row["seq"]], may=consents[row["customer_seq"]], hinted=hinted[row["customer_seq"]]),
+        )
+        for row in rows
+    ]
 
 
 async def consent_of(connection: AsyncConnection, customer_seqs: Collection[int]) -> dict[int, Consent]:
@@ -60,7 +70,7 @@ async def consent_of(connection: AsyncConnection, customer_seqs: Collection[int]
     return {seq: consent(kinds, unsubscribed=said.get(seq)) for seq, kinds in given.items()}
 
 
-def _brief(row: RowMapping, event_ids: list[str], may: Consent) -> Brief:
+def _brief(row: RowMapping, event_ids: list[str], *, may: Consent, hinted: Sequence[Hinted]) -> Brief:
     account = row["account"]
     return Brief(
         id=row["brief_id"],
@@ -91,14 +101,22 @@ def _brief(row: RowMapping, event_ids: list[str], may: Consent) -> Brief:
         attributes_source=row["attributes_source"],
         attributes_seen_at=row["attributes_seen_at"],
         notes=row["notes"],
+        outcome=row["outcome"],
+        outcome_at=row["outcome_at"],
+        owner=row["owner"],
+        snoozed_until=row["snoozed_until"],
+        hints=[Hint(event_type=h.kind, at=h.at) for h in hinted if h.at >= row["signal_received_at"]],
         signal_received_at=row["signal_received_at"],
         created_at=row["created_at"],
     )
 
 
 async def insert_brief(connection: AsyncConnection, values: dict[str, Any]) -> int:
-    """Keep a brief; returns its row number."""
-    inserted = await connection.execute(insert(briefs).values(**values).returning(briefs.c.seq))
+    """Keep a brief, and count it; returns its row number."""
+    as_counted = counted(values)
+    told = {**values, "offer_label": as_counted.offer, "counted_at": values["created_at"]}
+    inserted = await connection.execute(insert(briefs).values(**told).returning(briefs.c.seq))
+    await add(connection, difference(None, as_counted))
     return int(inserted.scalar_one())
 
 

@@ -3,6 +3,8 @@
 Reading order is the order of the work: a body arrives (`signals`, and `quarantined_bodies` when it is not
 understood), its customer is looked up (`customers`), Mave answers (`briefs`), each sink gets it
 (`deliveries`). `signal_history` is the append-only story of each signal, `credits` the ledger of what Mave cost.
+Then people go to work: `brief_history` is the story of what they did about a brief, `reminders` is when to come back to
+one, `hints` is what a customer did meanwhile, `outcome_sums` is what came of it all, without names.
 """
 
 from __future__ import annotations
@@ -104,6 +106,11 @@ UNDER_WAY = "purpose = 'under_way'"
 
 # Customers of whom nothing that lasts is known.
 BY_MAIL_ALONE = "customer_id IS NULL AND cio_id IS NULL"
+
+# Briefs that are put aside, or have come back since; and those that the sums of the outcomes do not hold yet.
+SNOOZED = "snoozed_until IS NOT NULL"
+REMINDED = "reminded_at IS NOT NULL"
+UNCOUNTED = "counted_at IS NULL"
 
 UNFINISHED = (Status.RECEIVED, Status.WAITING, Status.RESEARCHING)
 
@@ -267,10 +274,21 @@ briefs = Table(
     Column("created_at", Instant, nullable=False),
     Column("reused_brief_id", String(40), comment="the brief whose Mavera thread this one continues"),
     Column("thread_lost_at", Instant, comment="Mavera did not go on in the thread of this brief"),
+    Column("outcome", String(16), comment="what was said last of the customer; null: nothing yet"),
+    Column("outcome_at", Instant),
+    Column("owner", Text, comment="who looks after it"),
+    Column("snoozed_until", Instant, comment="put aside until then"),
+    Column("reminded_at", Instant, comment="it has come back, and nobody has touched it since"),
+    Column("first_contact_at", Instant, comment="when somebody first told of having spoken to the customer"),
+    Column("offer_label", String(40), comment="the offer by a short name of ours"),
+    Column("counted_at", Instant, comment="since when the sums of the outcomes hold it"),
     Index("ix_briefs_customer_seq", "customer_seq", "seq"),
     Index("ix_briefs_signal_seq", "signal_seq"),
     _index_of_set("ix_briefs_reused_brief_id", "reused_brief_id"),
     _index_where("ix_briefs_reusable", REUSABLE, "persona_type", "event_type", "plan", "created_at"),
+    _index_where("ix_briefs_snoozed", SNOOZED, "snoozed_until"),
+    _index_where("ix_briefs_reminded", REMINDED, "reminded_at"),
+    _index_where("ix_briefs_uncounted", UNCOUNTED, "seq"),
     sqlite_autoincrement=True,
 )
 
@@ -328,4 +346,62 @@ credits = Table(
     # Holds all that the month's sums are made of.
     Index("ix_credits_spent_at", "spent_at", "purpose", "amount"),
     _index_where("ix_credits_under_way", UNDER_WAY, "reused_brief_id"),
+)
+
+brief_history = Table(
+    "brief_history",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("brief_seq", _Seq, ForeignKey("briefs.seq", ondelete="CASCADE"), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("who", Text, nullable=False, comment="who did it, or by which way it came in"),
+    Column("what", String(16), nullable=False, comment="outcome, owner, snoozed, reminded"),
+    Column("value", Text, comment="the outcome, the owner, the moment; null: taken back"),
+    Column("note", Text),
+    Column("link", String(64), unique=True, comment="of a link from chat or mail: its digest, used once"),
+    Index("ix_brief_history_brief_seq", "brief_seq", "seq"),
+)
+
+reminders = Table(
+    "reminders",
+    metadata,
+    Column("brief_seq", _Seq, ForeignKey("briefs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("due_at", Instant, nullable=False, comment="while it is being sent: when it is tried again"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("told", Json, comment="the sinks that have it already"),
+    Index("ix_reminders_due_at", "due_at"),
+)
+
+hints = Table(
+    "hints",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("event_key", String(80), nullable=False, unique=True),
+    Column("customer_seq", _Seq, ForeignKey("customers.seq", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("at", Instant, nullable=False, comment="when the event happened, else when it came in"),
+    Index("ix_hints_customer_seq", "customer_seq", "at"),
+)
+
+outcome_sums = Table(
+    "outcome_sums",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("day", Integer, nullable=False, comment="days since 1970, of the briefs"),
+    Column("persona", Text, nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("offer", String(40), nullable=False, comment="empty: none found in the brief"),
+    Column("currency", String(3), nullable=False),
+    Column("outcome", String(16), nullable=False, comment="empty: none yet"),
+    Column("briefs", Integer, nullable=False),
+    Column("mrr_hundredths", BigInteger, nullable=False),
+    Column("credits", BigInteger, nullable=False),
+    Column("contacts", Integer, nullable=False, comment="briefs whose customer was spoken to"),
+    Column("contact_seconds", BigInteger, nullable=False, comment="from the signal to that, added up"),
+    Column("within_hour", Integer, nullable=False),
+    Column("within_day", Integer, nullable=False),
+    Column("within_week", Integer, nullable=False),
+    # In this order: a period is read from it as it stands, and one persona's part of it likewise.
+    UniqueConstraint("day", "persona", "kind", "offer", "currency", "outcome"),
+    Index("ix_outcome_sums_persona", "persona", "day"),
 )

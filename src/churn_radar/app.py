@@ -20,7 +20,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from churn_radar import __version__
-from churn_radar.api import briefs, deliveries, errors, events, health, openapi, quarantine, replays, signals
+from churn_radar.api import (
+    briefs,
+    deliveries,
+    errors,
+    events,
+    health,
+    openapi,
+    outcome_figures,
+    outcomes,
+    quarantine,
+    replays,
+    signals,
+)
 from churn_radar.api.loopback import LoopbackOnly
 from churn_radar.buffer.drain import Drain
 from churn_radar.buffer.front import BufferFirst
@@ -329,7 +341,17 @@ def create_app(service: Service) -> Front:
         swagger_ui_parameters={"persistAuthorization": True, "tryItOutEnabled": True},
     )
     app.state.service = service
-    for room in (events, briefs, signals, replays, deliveries, quarantine, health):
+    for room in (
+        events,
+        briefs,
+        signals,
+        replays,
+        deliveries,
+        quarantine,
+        outcome_figures,
+        outcomes,
+        health,
+    ):
         app.include_router(room.router)
     errors.install(app)
     openapi.install(app)

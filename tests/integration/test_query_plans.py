@@ -22,6 +22,7 @@ import random
 import re
 import sqlite3
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ from sqlalchemy import event
 from churn_radar.intake.events import ChurnEvent, to_arrival, to_quarantine, understand
 from churn_radar.intake.payload import Event
 from churn_radar.store import arrivals
+from churn_radar.store.outcome_sums import count_new
 from churn_radar.store.record import Record
 from churn_radar.store.tables import Status, metadata
+from churn_radar.work.steps import utc_now
 from tests.support import work
 from tests.torture.letters import crowd
 
@@ -117,6 +120,7 @@ async def live_through_everything(folder: Path) -> dict[str, Overheard]:
         }
         await live.http.post("/signals/replay", json={**outage, "dry_run": True})
         await live.http.post("/signals/replay", json={"status": "dead"})
+        await live_through_outcomes(live, [brief["id"] for brief in first["items"]])
         await live_through_a_quarantine(live)
         await live.http.get("/readyz")
     # A morning with Mave down: signals wait, are put off, and are listed so; then a restart takes them up.
@@ -140,6 +144,17 @@ async def live_through_everything(folder: Path) -> dict[str, Overheard]:
         async with work.service(folder, sinks=[work.ListSink()], **told) as live:
             await live.http.get("/readyz")
     return heard
+
+
+async def live_through_outcomes(live: work.Running, brief_ids: list[str]) -> None:
+    """Briefs are put aside, given to somebody and come to an end; those of an older release are counted."""
+    for brief_id in brief_ids:
+        await live.http.put(f"/outcomes/{brief_id}/snooze", json={"until": str(utc_now() + timedelta(days=1))})
+        await live.http.put(f"/outcomes/{brief_id}/owner", json={"owner": "Ines"})
+        await live.http.post(f"/outcomes/{brief_id}", json={"outcome": "saved"})
+        assert (await live.http.get(f"/outcomes/{brief_id}")).json()["outcome"] == "saved"
+    assert (await live.http.get("/outcomes/summary", params={"days": 3660})).status_code == 200
+    await live.service.record.write(lambda connection: count_new(connection, limit=100, now=work.NOON))
 
 
 async def live_through_a_quarantine(live: work.Running) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query, Request
+from fastapi import APIRouter, Body, Depends, HTTPException, Path, Request
 from pydantic import AwareDatetime, BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -76,7 +76,9 @@ class BriefHandling(BaseModel):
     open: bool = Field(description="Nobody has said yet how it ended.")
     owner: str | None
     snoozed_until: datetime | None
-    reminded_at: datetime | None = Field(description="It was put aside, has come back, and nobody has touched it since.")
+    reminded_at: datetime | None = Field(
+        description="It was put aside, has come back, and nobody has touched it since."
+    )
     first_contact_at: datetime | None = Field(description="When `contacted` or `saved` was first said.")
     history: list[StoryLine] = Field(description="Oldest first.")
     hints: list[Hint] = Field(description="What the customer did since the signal that speaks of staying.")
@@ -151,7 +153,7 @@ async def read_outcome(request: Request, brief_id: BriefId) -> BriefHandling:
 async def post_outcome(
     request: Request, brief_id: BriefId, wanted: Annotated[OutcomeWanted, Body(openapi_examples=_OUTCOME_EXAMPLES)]
 ) -> BriefHandling:
-    """What is said last counts, and what was said before is kept. Saying the same again, without a note, does nothing."""
+    """What is said last counts; what was said before is kept. The same again, without a note, does nothing."""
     note = sensible(read_note, wanted.note)
     who = who_of(request)
     return await _changed(
@@ -169,7 +171,8 @@ async def put_owner(
     request: Request,
     brief_id: BriefId,
     wanted: Annotated[
-        OwnerWanted, Body(openapi_examples={"somebody": {"value": {"owner": "Ines"}}, "nobody": {"value": {"owner": None}}})
+        OwnerWanted,
+        Body(openapi_examples={"somebody": {"value": {"owner": "Ines"}}, "nobody": {"value": {"owner": None}}}),
     ],
 ) -> BriefHandling:
     """A name as your team uses it; nothing is looked up."""

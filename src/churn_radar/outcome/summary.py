@@ -55,6 +55,4 @@ def gather(rows: Iterable[tuple[str, str, Outcome | None, Sums]]) -> list[Counts
 
 def all_in_all(counts: Iterable[Counts]) -> list[Counts]:
     """The same without telling values apart, one entry for each currency."""
-    return gather(
-        ("", each.currency, outcome, sums) for each in counts for outcome, sums in each.by_outcome.items()
-    )
+    return gather(("", each.currency, outcome, sums) for each in counts for outcome, sums in each.by_outcome.items())

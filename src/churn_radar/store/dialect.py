@@ -39,11 +39,14 @@ def insert_or_ignore(table: Table) -> sqlite.Insert:
     return sqlite.insert(table).on_conflict_do_nothing()
 
 
+def insert_into(table: Table, dialect: Dialect) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that may be told what to do with rows that are there already, for either database."""
+    return postgresql.insert(table) if is_shared(dialect) else sqlite.insert(table)
+
+
 def insert_if_new(table: Table, dialect: Dialect) -> sqlite.Insert | postgresql.Insert:
     """As `insert_or_ignore`, for either database; with `returning`, rows that were left out return nothing."""
-    if is_shared(dialect):
-        return postgresql.insert(table).on_conflict_do_nothing()
-    return insert_or_ignore(table)
+    return insert_into(table, dialect).on_conflict_do_nothing()
 
 
 def statement_text(statement: ClauseElement) -> str:

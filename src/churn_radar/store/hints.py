@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.outcome.rules import CLOSING
-from churn_radar.store.dialect import insert_or_ignore
+from churn_radar.store.dialect import insert_if_new
 from churn_radar.store.tables import Status, briefs, hints, signals
 from churn_radar.triage.customer import CustomerRef
 
@@ -29,7 +29,7 @@ class Hinted:
 async def keep_hint(connection: AsyncConnection, event_key: str, customer_seq: int, hinted: Hinted) -> None:
     """Keep a hint; an event that is here already changes nothing."""
     values = {"event_key": event_key, "customer_seq": customer_seq, "kind": hinted.kind, "at": hinted.at}
-    await connection.execute(insert_or_ignore(hints).values(**values))
+    await connection.execute(insert_if_new(hints, connection.dialect).values(**values))
 
 
 async def hints_since(connection: AsyncConnection, customer_seqs: Collection[int]) -> dict[int, list[Hinted]]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, func, select, text, update
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.outcome.counting import Counted, Group, Sums, difference
 from churn_radar.outcome.offer import offer_label
 from churn_radar.outcome.rules import Outcome
-from churn_radar.store.tables import UNCOUNTED, briefs, credits, outcome_sums
+from churn_radar.outcome.summary import Counts, all_in_all, gather
+from churn_radar.store.dialect import insert_into
+from churn_radar.store.tables import EPOCH, UNCOUNTED, briefs, credits, outcome_sums
 
 _FIGURES = tuple(field.name for field in fields(Sums))
 _GROUP = Group._fields
@@ -52,7 +53,7 @@ async def recount(
 async def add(connection: AsyncConnection, change: Mapping[Group, Sums]) -> None:
     """Add to the sums; what is taken away is less than nothing."""
     for group, sums in change.items():
-        row = sqlite.insert(outcome_sums).values(**group._asdict(), **asdict(sums))
+        row = insert_into(outcome_sums, connection.dialect).values(**group._asdict(), **asdict(sums))
         await connection.execute(
             row.on_conflict_do_update(
                 index_elements=[outcome_sums.c[name] for name in _GROUP],
@@ -85,17 +86,30 @@ async def leave_out(connection: AsyncConnection, brief_seq: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What is known of one value of what is asked for: the value, a currency, an outcome (None: none yet), the sums."""
+class Figures:
+    """The outcomes of the briefs of some days, and the credits that those days have cost, what was lost among them."""
 
-    value: str
-    currency: str
-    outcome: Outcome | None
-    sums: Sums
+    by_persona: list[Counts]
+    by_kind: list[Counts]
+    by_offer: list[Counts]
+    credits_spent: int
+
+    @property
+    def total(self) -> list[Counts]:
+        """All in all, one entry for each currency."""
+        return all_in_all(self.by_kind)
 
 
-async def sums_by(connection: AsyncConnection, column: str, *, first_day: int, last_day: int) -> list[Row]:
-    """The sums of the briefs of some days, by `persona`, `kind` or `offer`, and in each by currency and outcome."""
+async def read_figures(connection: AsyncConnection, *, first_day: int, last_day: int) -> Figures:
+    """The figures of the briefs of these days, both included (see `day_number`)."""
+    persona, kind, offer = [
+        await _sums_by(connection, column, first_day=first_day, last_day=last_day)
+        for column in ("persona", "kind", "offer")
+    ]
+    return Figures(persona, kind, offer, await _spent(connection, first_day, last_day))
+
+
+async def _sums_by(connection: AsyncConnection, column: str, *, first_day: int, last_day: int) -> list[Counts]:
     by = outcome_sums.c[column]
     statement = (
         select(by, outcome_sums.c.currency, outcome_sums.c.outcome, *_summed())
@@ -105,8 +119,8 @@ async def sums_by(connection: AsyncConnection, column: str, *, first_day: int, l
     return await _read(connection, statement)
 
 
-async def sums_of_persona(connection: AsyncConnection, persona: str, *, first_day: int) -> list[Row]:
-    """The sums of one persona's briefs since a day, by offer."""
+async def offers_to_persona(connection: AsyncConnection, persona: str, *, first_day: int) -> list[Counts]:
+    """What became of one persona's customers since a day, by offer."""
     statement = (
         select(outcome_sums.c.offer, outcome_sums.c.currency, outcome_sums.c.outcome, *_summed())
         .where(outcome_sums.c.persona == persona, outcome_sums.c.day >= first_day)
@@ -115,9 +129,9 @@ async def sums_of_persona(connection: AsyncConnection, persona: str, *, first_da
     return await _read(connection, statement)
 
 
-async def spent_between(connection: AsyncConnection, start: datetime, end: datetime) -> int:
-    """Credits that the ledger holds from `start` to before `end`, what was lost among them."""
-    spent = select(func.sum(credits.c.amount)).where(credits.c.spent_at >= start, credits.c.spent_at < end)
+async def _spent(connection: AsyncConnection, first_day: int, last_day: int) -> int:
+    since, until = (EPOCH + timedelta(days=day) for day in (first_day, last_day + 1))
+    spent = select(func.sum(credits.c.amount)).where(credits.c.spent_at >= since, credits.c.spent_at < until)
     return int((await connection.execute(spent)).scalar() or 0)
 
 
@@ -125,10 +139,10 @@ def _summed() -> list[Any]:
     return [func.sum(outcome_sums.c[name]).label(name) for name in _FIGURES]
 
 
-async def _read(connection: AsyncConnection, statement: Select[Any]) -> list[Row]:
+async def _read(connection: AsyncConnection, statement: Select[Any]) -> list[Counts]:
     rows = []
     for value, currency, outcome, *figures in await connection.execute(statement):
         sums = Sums(*(int(figure or 0) for figure in figures))
         if sums.briefs:
-            rows.append(Row(value, currency, Outcome(outcome) if outcome else None, sums))
-    return rows
+            rows.append((value, currency, Outcome(outcome) if outcome else None, sums))
+    return gather(rows)

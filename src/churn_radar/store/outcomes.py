@@ -15,7 +15,7 @@ from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.outcome.rules import TELLS_OF_CONTACT, Outcome, is_open
-from churn_radar.store.dialect import insert_or_ignore, is_storable
+from churn_radar.store.dialect import is_storable
 from churn_radar.store.outcome_sums import counted, recount
 from churn_radar.store.tables import brief_history, briefs, reminders
 
@@ -175,9 +175,7 @@ async def snooze(
         return _handling(row) if row else None
     await connection.execute(delete(reminders).where(reminders.c.brief_seq == row["seq"]))
     if until is not None:
-        await connection.execute(
-            insert_or_ignore(reminders).values(brief_seq=row["seq"], due_at=until, attempts=0, told=[])
-        )
+        await connection.execute(insert(reminders).values(brief_seq=row["seq"], due_at=until, attempts=0, told=[]))
     changed = await _change(connection, row["seq"], {"snoozed_until": until, "reminded_at": None})
     value = until.isoformat() if until else None
     await _tell(connection, row["seq"], What.SNOOZED, value, who=who, now=now, note=note)

@@ -288,7 +288,7 @@ briefs = Table(
     _index_where("ix_briefs_reusable", REUSABLE, "persona_type", "event_type", "plan", "created_at"),
     _index_where("ix_briefs_snoozed", SNOOZED, "snoozed_until"),
     _index_where("ix_briefs_reminded", REMINDED, "reminded_at"),
-    _index_where("ix_briefs_uncounted", UNCOUNTED, "seq"),
+    _index_where("ix_briefs_uncounted", UNCOUNTED, "counted_at", "seq"),
     sqlite_autoincrement=True,
 )
 

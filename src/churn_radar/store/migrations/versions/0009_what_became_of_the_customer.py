@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
@@ -25,14 +25,14 @@ def upgrade() -> None:
         ("counted_at", sa.BigInteger()),
     ):
         op.add_column("briefs", sa.Column(name, kind, nullable=True))
-    for name, condition, column in (
-        ("ix_briefs_snoozed", "snoozed_until IS NOT NULL", "snoozed_until"),
-        ("ix_briefs_reminded", "reminded_at IS NOT NULL", "reminded_at"),
+    for name, condition, columns in (
+        ("ix_briefs_snoozed", "snoozed_until IS NOT NULL", ["snoozed_until"]),
+        ("ix_briefs_reminded", "reminded_at IS NOT NULL", ["reminded_at"]),
         # The service counts them once it runs: what an offer is called is a rule of the code's, not of a database's.
-        ("ix_briefs_uncounted", "counted_at IS NULL", "seq"),
+        ("ix_briefs_uncounted", "counted_at IS NULL", ["counted_at", "seq"]),
     ):
         where = sa.text(condition)
-        op.create_index(name, "briefs", [column], unique=False, sqlite_where=where, postgresql_where=where)
+        op.create_index(name, "briefs", columns, unique=False, sqlite_where=where, postgresql_where=where)
     op.create_table(
         "brief_history",
         sa.Column("seq", _SEQ, autoincrement=True, nullable=False),

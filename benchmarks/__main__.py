@@ -1,4 +1,4 @@
-"""`python -m benchmarks [ack|idle|blast|growth|cost|all]`: measures on this machine, sends to 127.0.0.1 only."""
+"""`python -m benchmarks [ack|postgres|idle|blast|growth|cost|all]`: measures on this machine, sends to 127.0.0.1 only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import ack, blast, cost, growth, idle, report
+from benchmarks import ack, blast, cost, growth, idle, postgres, report
 from benchmarks.figures import Result, Results, this_machine
 
 HERE = Path(__file__).parent
@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 Measure = Callable[[Path, Any], Coroutine[Any, Any, Result]]
 BENCHMARKS: Mapping[str, tuple[Measure, Any, Any]] = {
     "ack": (ack.measure, ack.Sizes(), ack.QUICK),
+    "postgres": (postgres.measure, postgres.Sizes(), postgres.QUICK),
     "idle": (idle.measure, idle.Sizes(), idle.QUICK),
     "blast": (blast.measure, blast.Sizes(), blast.QUICK),
     "growth": (growth.measure, growth.Sizes(), growth.QUICK),

@@ -20,7 +20,7 @@ from benchmarks.standins import CALLS
 
 PATIENCE_SECONDS = 60.0
 
-__all__ = ["API_KEY", "SECRET", "Call", "Service", "StandIns", "eventually", "reference", "service", "standins"]
+__all__ = ["API_KEY", "SECRET", "Call", "Service", "StandIns", "eventually", "reference", "service", "standins", "worker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,26 @@ async def standins(**options: object) -> AsyncIterator[StandIns]:
 @asynccontextmanager
 async def service(folder: Path, upstreams: StandIns, *arguments: str, **more: str) -> AsyncIterator[Service]:
     """The service as `churn-radar serve` runs it, with its default limits; `folder` may hold a record already."""
+    async with _ours(folder, upstreams, "serve", *arguments, ready=r'"url": ?"http://127.0.0.1:(\d+)"', **more) as (
+        process,
+        spawned,
+        port,
+    ):
+        yield Service(int(port), process.pid, folder, spawned)
+
+
+@asynccontextmanager
+async def worker(folder: Path, upstreams: StandIns, **more: str) -> AsyncIterator[int]:
+    """A `churn-radar worker` with default limits on the record that `more` names; yields its process id."""
+    async with _ours(folder, upstreams, "worker", ready=r"(service\.started)", **more) as (process, _, _):
+        yield process.pid
+
+
+@asynccontextmanager
+async def _ours(
+    folder: Path, upstreams: StandIns, *arguments: str, ready: str, **more: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, float, str]]:
+    """One of our commands, once `ready` is found in its log: the process, when it was begun, and what `ready` found."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     settings = service_settings(
         folder,
@@ -137,7 +157,7 @@ async def service(folder: Path, upstreams: StandIns, *arguments: str, **more: st
     with path.open("wb") as log:
         spawned = time.monotonic()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "churn_radar", "serve", *arguments),
+            *(sys.executable, "-m", "churn_radar", *arguments),
             stdout=DEVNULL,
             stderr=log,
             cwd=folder,
@@ -145,11 +165,11 @@ async def service(folder: Path, upstreams: StandIns, *arguments: str, **more: st
         )
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while not (found := re.search(r'"url": ?"http://127.0.0.1:(\d+)"', path.read_text())):
+                while not (found := re.search(ready, path.read_text())):
                     if process.returncode is not None:
                         raise RuntimeError(f"the service ended: {path.read_text()}")
                     await asyncio.sleep(0.005)
-            yield Service(int(found[1]), process.pid, folder, spawned)
+            yield process, spawned, found[1]
         finally:
             if process.returncode is None:
                 process.kill()

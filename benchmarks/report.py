@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import plots
 from benchmarks.figures import Figure, Machine, Result, Results
 
-ORDER = ("ack", "idle", "blast", "growth", "cost")
+ORDER = ("ack", "postgres", "peers", "drain", "idle", "blast", "growth", "cost")
 
 
 def read(folder: Path) -> Results:
@@ -33,8 +33,9 @@ def write(folder: Path, results: Results) -> None:
 
 
 def in_order(results: Results) -> Iterator[Result]:
-    """The results there are, in the order of the work."""
-    return (results.benchmarks[name] for name in ORDER if name in results.benchmarks)
+    """The results there are, in the order of the work; then the others."""
+    others = [name for name in results.benchmarks if name not in ORDER]
+    return (results.benchmarks[name] for name in (*ORDER, *others) if name in results.benchmarks)
 
 
 def pictures_of(result: Result) -> Iterator[tuple[str, str, str]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import ack, blast, load, plots, record, report
+from benchmarks import ack, blast, load, plots, record, report, turns
 from benchmarks.figures import Course, Figure, Machine, Result, Results, this_machine
 from benchmarks.people import PAID, people
 from benchmarks.processes import Call, service, standins
@@ -117,7 +117,7 @@ def test_a_turn_is_judged_by_the_references_on_both_sides() -> None:
     def at(per_second: int) -> load.Load:
         return load.Load(per_second, 1.0, [0.1], {200: per_second})
 
-    assert ack.Turn(at(80), at(50), at(120)).ratio == 0.5
+    assert turns.Turn(at(80), at(50), at(120)).ratio == 0.5
 
 
 def test_a_workspace_has_no_two_customers_of_one_revenue() -> None:

@@ -1,0 +1,57 @@
+"""Acknowledged events a second with the record on Postgres, against the no-op reference."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from benchmarks.figures import Result
+from benchmarks.processes import StandIns, reference, service, standins, worker
+from benchmarks.servers import database, until_triaged
+from benchmarks.turns import QUICK, Contender, Sizes, figures_of, take_turns
+
+__all__ = ["KINDS", "QUICK", "Sizes", "measure"]
+
+INSIDE, OUTSIDE = KINDS = ("accepted, the worker inside", "accepted, the worker a process of its own")
+
+
+async def measure(folder: Path, sizes: Sizes) -> Result:
+    """Run it."""
+    async with standins(people=sizes.people) as upstreams, reference() as port, AsyncExitStack() as stack:
+        contenders = [
+            await _contender(stack, folder, upstreams, INSIDE, sizes),
+            await _contender(stack, folder, upstreams, OUTSIDE, sizes),
+        ]
+        turns = await take_turns(port, contenders, sizes)
+        calls = await upstreams.look_ups()
+    return Result(
+        name="postgres",
+        title="Acknowledging on Postgres",
+        about=(
+            "As above, with the record on Postgres on the same machine, which syncs every commit: one process with its "
+            "worker running, and a door beside a worker in a process of its own."
+        ),
+        figures=figures_of(turns, ratios={INSIDE: 0.45}, most_p99_ms={}),
+        notes=[
+            f"{sizes.events} events a leg, {sizes.rounds} rounds. The workers made {len(calls)} App API calls "
+            f"meanwhile; {sum(call.status == 429 for call in calls)} of them were answered 429.",
+            "Load generator, reference, service, worker, Postgres and stand-ins share the cores.",
+        ],
+    )
+
+
+async def _contender(
+    stack: AsyncExitStack, folder: Path, upstreams: StandIns, name: str, sizes: Sizes, **more: str
+) -> Contender:
+    """A service on a database of its own."""
+    record = stack.enter_context(database())
+    more["CHURN_RADAR_DATABASE_URL"] = record.url
+    alone = ["--no-worker"] if name == OUTSIDE else []
+    running = await stack.enter_async_context(service(folder / record.name, upstreams, *alone, **more))
+    if alone:
+        await stack.enter_async_context(worker(folder / "worker", upstreams, **more))
+
+    async def quiet() -> None:
+        await until_triaged(record, most_seconds=30 + sizes.events / 50)
+
+    return Contender(name, running.port, quiet=quiet)

@@ -16,6 +16,7 @@ import uvloop
 
 from benchmarks import ack, blast, cost, growth, idle, postgres, report
 from benchmarks.figures import Result, Results, this_machine
+from benchmarks.servers import NotHere
 
 HERE = Path(__file__).parent
 
@@ -58,7 +59,11 @@ def main(arguments: list[str]) -> int:
     results = report.read(into) if into else Results()
     for which in BENCHMARKS if told.which == "all" else [told.which]:
         print(f"{which} ...", file=sys.stderr, flush=True)
-        result = run(which, sizes_of(which, quick=told.quick, rounds=told.rounds), arguments, quick=told.quick)
+        try:
+            result = run(which, sizes_of(which, quick=told.quick, rounds=told.rounds), arguments, quick=told.quick)
+        except NotHere as missing:
+            print(f"{which}: left out: {missing}", file=sys.stderr)
+            continue
         results = results.model_copy(update={"benchmarks": {**results.benchmarks, which: result}})
         if into:
             report.write(into, results)

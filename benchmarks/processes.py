@@ -20,7 +20,18 @@ from benchmarks.standins import CALLS
 
 PATIENCE_SECONDS = 60.0
 
-__all__ = ["API_KEY", "SECRET", "Call", "Service", "StandIns", "eventually", "reference", "service", "standins", "worker"]
+__all__ = [
+    "API_KEY",
+    "SECRET",
+    "Call",
+    "Service",
+    "StandIns",
+    "eventually",
+    "reference",
+    "service",
+    "standins",
+    "worker",
+]
 
 
 @dataclass(frozen=True, slots=True)

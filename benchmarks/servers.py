@@ -15,6 +15,9 @@ from tests.support.servers import own_redis
 __all__ = ["NotHere", "Scratch", "database", "redis", "until_triaged"]
 
 
+_UNTRIAGED = "SELECT 1 FROM signals WHERE status = 'received' LIMIT 1"
+
+
 class NotHere(Exception):
     """A server that the benchmark needs is not on this machine; says which, and how to name one."""
 
@@ -47,5 +50,7 @@ async def redis(folder: Path) -> AsyncIterator[str]:
 async def until_triaged(record: Scratch, *, most_seconds: float) -> None:
     """Wait until nothing in the record waits for triage; raises TimeoutError when something always does."""
     async with asyncio.timeout(most_seconds):
-        while await asyncio.to_thread(record.run, "SELECT 1 FROM signals WHERE status = 'received' LIMIT 1"):
+        while True:
+            if not await asyncio.to_thread(record.run, _UNTRIAGED):
+                return
             await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [ack|postgres|idle|blast|growth|cost|all]`: measures on this machine, sends to 127.0.0.1 only."""
+"""`python -m benchmarks [WHICH]`: measures on this machine, sends to 127.0.0.1 only. `--help` lists which there are."""
 
 from __future__ import annotations
 

@@ -80,6 +80,15 @@ def _none_when_blank(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def require_database_url(value: str) -> str:
+    """The URL of a database for the record; raises ValueError for any other."""
+    if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
+        return value
+    if value.startswith(("postgresql://", "postgres://")) and value.partition("://")[2]:
+        return value
+    raise ValueError("not a database this release knows: sqlite:///FILE or postgresql://HOST/DATABASE")
+
+
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 LowerWords = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_lower)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
@@ -487,11 +496,7 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str) -> str:
-        if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
-            return value
-        if value.startswith(("postgresql://", "postgres://")) and value.partition("://")[2]:
-            return value
-        raise ValueError("not a database this release knows: sqlite:///FILE or postgresql://HOST/DATABASE")
+        return require_database_url(value)
 
     @field_validator("buffer_url")
     @classmethod

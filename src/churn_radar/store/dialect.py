@@ -32,6 +32,7 @@ class Held(IntEnum):
     NAMES = 0x43520002
     OPENINGS = 0x43520003
     WAITING = 0x43520004
+    COPY = 0x43520005
 
 
 def insert_or_ignore(table: Table) -> sqlite.Insert:

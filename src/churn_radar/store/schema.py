@@ -24,6 +24,13 @@ from churn_radar.errors import RecordUnusable
 from churn_radar.store.tables import signals
 
 VERSION_TABLE = "alembic_version"
+# There while a copy of another record is not complete; see `churn_radar.store.copying`.
+COPY_TABLE = "churn_radar_copy"
+
+
+HALF_COPIED = (
+    "holds the unfinished copy of another record; finish it: run the same `churn-radar copy-record` again, or delete it"
+)
 
 
 class SchemaState(StrEnum):
@@ -34,6 +41,7 @@ class SchemaState(StrEnum):
     OLDER = "older"
     NEWER = "newer"
     FOREIGN = "foreign"
+    COPYING = "half copied"
 
 
 def sqlite_path(database_url: str) -> Path:
@@ -60,7 +68,7 @@ def _state(connection: Connection) -> SchemaState:
         return SchemaState.EMPTY
     if not {VERSION_TABLE, signals.name} <= set(tables):
         return SchemaState.FOREIGN
-    return compare_version(connection)
+    return SchemaState.COPYING if COPY_TABLE in tables else compare_version(connection)
 
 
 def compare_version(connection: Connection) -> SchemaState:
@@ -126,6 +134,8 @@ def upgrade_record(path: Path) -> SchemaState:
         raise RecordUnusable(f"{str(path)!r} was written by a newer churn_radar; run that release, or a newer one")
     if state is SchemaState.FOREIGN:
         raise RecordUnusable(f"{str(path)!r} is a database of another program; choose another file")
+    if state is SchemaState.COPYING:
+        raise RecordUnusable(f"{str(path)!r} {HALF_COPIED}")
     if state is SchemaState.EMPTY:
         # Private from the first byte: the record names customers. SQLite gives its side files the same mode.
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))

@@ -19,7 +19,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from churn_radar.errors import RecordUnusable
 from churn_radar.store.dialect import Held, driver_connection, hold
 from churn_radar.store.postgres import OLDEST_VERSION, cause, connect, driver, is_passing, shown, sqlstate
-from churn_radar.store.schema import VERSION_TABLE, SchemaState, alembic_config, compare_version
+from churn_radar.store.schema import (
+    COPY_TABLE,
+    HALF_COPIED,
+    VERSION_TABLE,
+    SchemaState,
+    alembic_config,
+    compare_version,
+)
 from churn_radar.store.tables import metadata, signals
 
 MIGRATE = "churn-radar migrate"
@@ -91,6 +98,8 @@ def _refuse_foreign(state: SchemaState, database_url: str) -> None:
         )
     if state is SchemaState.FOREIGN:
         raise RecordUnusable(f"{shown(database_url)} holds tables of another program under our names; choose another")
+    if state is SchemaState.COPYING:
+        raise RecordUnusable(f"{shown(database_url)} {HALF_COPIED}")
 
 
 @asynccontextmanager
@@ -149,12 +158,13 @@ async def _state(connection: AsyncConnection, engine: EngineSchema) -> SchemaSta
 
 def _state_of_tables(connection: Connection) -> SchemaState:
     """As on SQLite; but a database may well hold the tables of other programs, as long as they are named otherwise."""
-    ours = {*metadata.tables, VERSION_TABLE} & set(inspect(connection).get_table_names())
+    tables = set(inspect(connection).get_table_names())
+    ours = {*metadata.tables, VERSION_TABLE} & tables
     if not ours:
         return SchemaState.EMPTY
     if not {VERSION_TABLE, signals.name} <= ours:
         return SchemaState.FOREIGN
-    return compare_version(connection)
+    return SchemaState.COPYING if COPY_TABLE in tables else compare_version(connection)
 
 
 def _upgrade(connection: Connection) -> None:

@@ -146,7 +146,7 @@ class Worker:
 
     async def _take_up(self) -> int:
         now = self.floor.now()
-        interrupted = await self._record.write(lambda connection: _put_back_interrupted(connection, now))
+        interrupted = await self._record.write(lambda connection: put_back_interrupted(connection, now))
         async with self._record.read() as connection:
             taken_up = await count_unfinished(connection) + await count_owed(connection)
         if taken_up:
@@ -247,7 +247,7 @@ def _sources(troubles: Troubles) -> dict[Step, Source]:
     }
 
 
-async def _put_back_interrupted(connection: AsyncConnection, now: datetime) -> int:
+async def put_back_interrupted(connection: AsyncConnection, now: datetime) -> int:
     """Put signals whose research a crash or a stop interrupted back in the line; returns how many there were.
 
     Brief and status change in one transaction, so no signal that stands at `researching` has got its brief.

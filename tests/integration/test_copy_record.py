@@ -89,6 +89,17 @@ async def copy(source: str, target: str, progress: copying.Progress = lambda tab
     return sums
 
 
+async def where_it_begins(record: Path, target: Target) -> dict[str, int]:
+    """Copy; returns how many rows of each table were there already."""
+    begun: dict[str, int] = {}
+
+    def progress(table: str, there: int, total: int) -> None:
+        begun.setdefault(table, there)
+
+    await copy(url_of(record), target.url, progress)
+    return begun
+
+
 class Broken(Exception):
     """Stands for whatever ends a copy half way."""
 
@@ -141,8 +152,7 @@ async def test_a_copy_that_was_broken_off_goes_on_behind_the_last_row_that_arriv
     with pytest.raises(Broken):
         await copy(url_of(record), target.url, break_off("signals", 14))
     assert len(target.rows()["signals"]) == 14
-    begun: dict[str, int] = {}
-    await copy(url_of(record), target.url, lambda table, there, total: begun.setdefault(table, there) and None)
+    begun = await where_it_begins(record, target)
     assert (begun["customers"], begun["signals"], begun["briefs"]) == (ROWS, 14, 0)
     assert target.rows() == rows_of_file(record)
 
@@ -152,8 +162,7 @@ async def test_a_copy_of_a_record_that_went_on_meanwhile_begins_anew(record: Pat
         await copy(url_of(record), target.url, break_off("briefs", 14))
     with closing(sqlite3.connect(record)) as connection, connection:
         connection.execute("UPDATE signals SET reason = 'changed' WHERE seq = 3")
-    begun: dict[str, int] = {}
-    await copy(url_of(record), target.url, lambda table, there, total: begun.setdefault(table, there) and None)
+    begun = await where_it_begins(record, target)
     assert set(begun.values()) == {0}
     assert target.rows() == rows_of_file(record)
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, Table, UniqueConstraint
 
 from churn_radar.store.copying import own_references, plain_type
 from churn_radar.store.tables import metadata
@@ -57,9 +57,9 @@ def _value(column: Column[Any], number: int, count: int, chance: random.Random) 
 def _in_unique(column: Column[Any]) -> bool:
     table = column.table
     assert isinstance(table, Table)
-    sets = [constraint.columns for constraint in table.constraints if type(constraint).__name__ == "UniqueConstraint"]
-    sets += [index.columns for index in table.indexes if index.unique]
-    return any(column.name in columns for columns in sets)
+    sets = [set(rule.columns) for rule in table.constraints if isinstance(rule, UniqueConstraint)]
+    sets += [set(index.columns) for index in table.indexes if index.unique]
+    return any(column in columns for columns in sets)
 
 
 def rows_of_file(path: Path) -> dict[str, list[tuple[Any, ...]]]:

@@ -57,9 +57,9 @@ def _value(column: Column[Any], number: int, count: int, chance: random.Random) 
 def _in_unique(column: Column[Any]) -> bool:
     table = column.table
     assert isinstance(table, Table)
-    sets = [set(rule.columns) for rule in table.constraints if isinstance(rule, UniqueConstraint)]
-    sets += [set(index.columns) for index in table.indexes if index.unique]
-    return any(column in columns for columns in sets)
+    sets = [set(rule.columns.keys()) for rule in table.constraints if isinstance(rule, UniqueConstraint)]
+    sets += [set(index.columns.keys()) for index in table.indexes if index.unique]
+    return any(column.name in names for names in sets)
 
 
 def rows_of_file(path: Path) -> dict[str, list[tuple[Any, ...]]]:

@@ -105,7 +105,7 @@ def test_a_command_in_the_documents_exists_with_its_options(line: str) -> None:
     command = [verb]
     if rest and re.search(rf"^│ {re.escape(rest[0])} +[A-Z]", help_of(verb), re.MULTILINE):
         command.append(rest[0])  # a command of a group
-    offered = set(re.findall(r"^│ +(--[a-z-]+)", help_of(*command), re.MULTILINE))
+    offered = set(re.findall(r"^│[* ]+(--[a-z-]+)", help_of(*command), re.MULTILINE))
     used = {word.partition("=")[0] for word in rest if word.startswith("-")}
     assert used <= offered, f"churn-radar {verb} has no option {', '.join(sorted(used - offered))}"
 

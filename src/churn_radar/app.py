@@ -7,6 +7,7 @@ application is put together as a list of routers around them.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,7 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from churn_radar import __version__
+from churn_radar.access import Keys, Proxy
 from churn_radar.api import (
+    audit,
     briefs,
     deliveries,
     errors,
@@ -51,11 +54,15 @@ from churn_radar.research.mave import MaveClient
 from churn_radar.settings import Environment, Settings
 from churn_radar.sinks.protocol import Outlets, Parts, Sink, create_outlets, opened
 from churn_radar.store.arrivals import Accepted, Arrival
+from churn_radar.store.keys import KEY_BYTES, kept_key
 from churn_radar.store.postgres import is_postgres
 from churn_radar.store.record import Record, open_record
 from churn_radar.store.schema_postgres import require_current
 from churn_radar.store.signals import Signal
 from churn_radar.upstream import RateInForce
+from churn_radar.web.session import Sessions
+from churn_radar.web.site import create_pages, is_page
+from churn_radar.web.throttle import Throttle
 from churn_radar.work.balance import Balance
 from churn_radar.work.engines import Machinery, create_engine
 from churn_radar.work.joining import JoinRule
@@ -67,6 +74,8 @@ from churn_radar.work.tasks import Step, Task
 from churn_radar.work.worker import TRIAGE_BATCH, Worker, start_by_hand
 
 log = structlog.get_logger(__name__)
+
+SIGNING_KEY = "signing"
 
 
 @dataclass
@@ -83,6 +92,11 @@ class Service:
     drain: Drain | None = None
     now: Callable[[], datetime] = utc_now
     sinks: Sequence[Sink] = ()
+    signing_key: bytes = field(default_factory=lambda: secrets.token_bytes(KEY_BYTES), repr=False)
+    keys: Keys = field(init=False, repr=False)
+    proxy: Proxy = field(init=False)
+    sessions: Sessions = field(init=False, repr=False)
+    throttle: Throttle = field(default_factory=Throttle, repr=False)
     quarantine: Quarantine = field(init=False)
     balance: Balance = field(init=False)
     _checked: float = field(default=0.0, repr=False)
@@ -90,6 +104,12 @@ class Service:
 
     def __post_init__(self) -> None:
         """Put together what only needs the parts that were given."""
+        self.keys, self.proxy = self.settings.keys, self.settings.proxy
+        self.sessions = Sessions(
+            self.signing_key,
+            idle=timedelta(minutes=self.settings.session_idle_minutes),
+            longest=timedelta(hours=self.settings.session_max_hours),
+        )
         self.balance = Balance(self.record, self.settings.budget, self.now)
         self.quarantine = Quarantine(
             self.record,
@@ -97,11 +117,6 @@ class Service:
             max_bytes=self.settings.quarantine_max_megabytes * 1024 * 1024,
             now=self.now,
         )
-
-    @property
-    def api_keys(self) -> tuple[bytes, ...]:
-        """The keys that may read."""
-        return tuple(key.get_secret_value().encode() for key in self.settings.api_keys)
 
     async def check_record(self) -> None:
         """Prove that the record commits, at most once a second: anyone may ask. Raises RecordUnavailable."""
@@ -251,6 +266,7 @@ async def running_service(
             buffer=Watch(buffer, settings.buffer_max_length) if buffer is not None else None,
             drain=drain,
             sinks=outlets.sinks,
+            signing_key=await _signing_key(settings, record),
         )
         tidying = asyncio.create_task(service.quarantine.keep_bounded(), name="quarantine")
         stack.push_async_callback(_end, tidying)
@@ -282,6 +298,18 @@ def _drain_of(settings: Settings, buffer: Buffer, record: Record) -> Drain:
     return Drain(buffer, record.accept_soon, read, ready=record.check, hold_seconds=settings.buffer_hold_seconds)
 
 
+async def _signing_key(settings: Settings, record: Record) -> bytes:
+    """What sessions and links are signed with: the operator's, else the record's own."""
+    if settings.session_secret is not None:
+        return settings.session_secret.get_secret_value().encode()
+    try:
+        return await kept_key(record, SIGNING_KEY)
+    except RecordUnavailable as error:
+        # The door must open all the same. At the next start the record has room for one again.
+        log.warning("service.no_signing_key", cause=str(error), hint="log-ins and links end with this process")
+        return secrets.token_bytes(KEY_BYTES)
+
+
 def _starting(machinery: Machinery, worker: Worker | None) -> Callable[[Sequence[Task]], Awaitable[None]] | None:
     """How work is started that somebody asks for by hand; None where it has to wait until a worker starts."""
     if worker is not None:
@@ -308,23 +336,45 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 class Front:
-    """What uvicorn serves: the door for its one path, before any middleware; FastAPI for everything else."""
+    """What uvicorn serves: the door for its one path, before any middleware; the pages; the API for everything else.
 
-    def __init__(self, app: FastAPI, door: ASGIApp) -> None:
+    A proxy may serve all of it below a prefix, and pass that on or take it away.
+    """
+
+    def __init__(
+        self, app: FastAPI, door: ASGIApp, pages: ASGIApp, *, prefix: str = "", proxy: Proxy | None = None
+    ) -> None:
         self.app = app
         self._door = door
+        self._pages = pages
+        self._prefix = prefix
+        self._proxy = proxy or Proxy()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif scope["path"].rstrip("/") == intake_door.PATH:
+            return
+        # First and by itself: this is asked thousands of times a second.
+        if scope["path"].rstrip("/") == intake_door.PATH:
             await self._door(scope, receive, send)
-        elif scope["method"] == "HEAD":
-            # As GET, whose body the server leaves out: load balancers ask like this (RFC 9110, section 9.3.2).
-            await self.app({**scope, "method": "GET"}, receive, send)
-        else:
-            await self.app(scope, receive, send)
+            return
+        prefix = self._told_prefix(scope) or self._prefix
+        path: str = scope["path"]
+        if prefix and (path == prefix or path.startswith(f"{prefix}/")):
+            path = path[len(prefix) :]
+            if path.rstrip("/") == intake_door.PATH:
+                await self._door(scope, receive, send)
+                return
+        # Load balancers ask by HEAD: as GET, whose body the server leaves out (RFC 9110, section 9.3.2).
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        # By ASGI the prefix is in both.
+        scope = {**scope, "method": method, "root_path": prefix, "path": prefix + (path or "/")}
+        await (self._pages if is_page(path) else self.app)(scope, receive, send)
+
+    def _told_prefix(self, scope: Scope) -> str | None:
+        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-prefix"]
+        return self._proxy.prefix(scope["client"][0], given) if given and scope.get("client") else None
 
 
 def create_app(service: Service) -> Front:
@@ -350,15 +400,18 @@ def create_app(service: Service) -> Front:
         quarantine,
         outcome_figures,
         outcomes,
+        audit,
         health,
     ):
         app.include_router(room.router)
     errors.install(app)
     openapi.install(app)
     door: ASGIApp = service.door
+    pages = create_pages(service)
     if settings.environment is Environment.DEVELOPMENT:
         app.add_middleware(LoopbackOnly)
+        pages = LoopbackOnly(pages)
         if not settings.cio_webhook_secret:
             # A signature proves more than a name: with one, webhooks may come in through a tunnel.
             door = LoopbackOnly(door)
-    return Front(app, door)
+    return Front(app, door, pages, prefix=settings.path_prefix, proxy=service.proxy)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from churn_radar.upstream.rate import RateInForce
 
 registry = CollectorRegistry()
+# Figures of the business, which are not everybody's.
+business = CollectorRegistry()
 
 _DOOR = Counter("churn_radar_door_answers", "Webhook requests by answer.", ["answer"], registry=registry)
 _SIGNALS = Counter("churn_radar_signals", "Signals by what became of them.", ["status"], registry=registry)
@@ -29,16 +31,16 @@ _TOO_MANY = Counter(
     ["service"],
     registry=registry,
 )
-_CREDITS = Counter("churn_radar_mavera_credits", "Mavera credits spent on stored briefs.", registry=registry)
+_CREDITS = Counter("churn_radar_mavera_credits", "Mavera credits spent on stored briefs.", registry=business)
 _CREDITS_MONTH = Gauge(
     "churn_radar_mavera_credits_month",
     "Mavera credits spent this calendar month (UTC), with or without a brief, estimates included.",
-    registry=registry,
+    registry=business,
 )
 _CREDITS_LIMIT = Gauge(
     "churn_radar_mavera_credits_month_limit",
     "Mavera credits that may be spent in a calendar month; +Inf without a limit.",
-    registry=registry,
+    registry=business,
 )
 _DELIVERIES = Counter(
     "churn_radar_deliveries", "Deliveries by sink and outcome.", ["sink", "outcome"], registry=registry
@@ -177,6 +179,6 @@ def passed_by() -> None:
     _PASSED_BY.inc()
 
 
-def exposition() -> bytes:
-    """The Prometheus text format."""
-    return generate_latest(registry)
+def exposition(*, with_credits: bool = True) -> bytes:
+    """The Prometheus text format, with or without what research has cost."""
+    return generate_latest(registry) + (generate_latest(business) if with_credits else b"")

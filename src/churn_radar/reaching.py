@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from churn_radar.api.audit import COMMAND_AGENT
 from churn_radar.app import create_app, running_service
 from churn_radar.errors import RecordLocked, StartError
 from churn_radar.settings import Settings
@@ -62,7 +63,9 @@ async def reach(settings: Settings, url: str) -> AsyncIterator[Api]:
         inspect_record(sqlite_path(settings.database_url)) is SchemaState.EMPTY
     ):
         raise StartError(f"there is no record yet at {settings.database_url}; nothing to do")
-    headers = {"X-API-Key": settings.api_keys[0].get_secret_value()} if settings.api_keys else {}
+    headers = {"User-Agent": COMMAND_AGENT}
+    if settings.api_keys:
+        headers["X-API-Key"] = settings.api_keys[0].get_secret_value()
     async with AsyncExitStack() as stack:
         told_url: str | None = url
         transport: httpx.ASGITransport | None = None

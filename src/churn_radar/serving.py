@@ -46,6 +46,8 @@ def server_for(app: ASGIApp, *, http: type[asyncio.Protocol] | Literal["httptool
             app,
             log_config=None,
             access_log=False,
+            # Whom to believe about who asks is decided where it matters; see churn_radar.access.Proxy.
+            proxy_headers=False,
             http=http,
             lifespan="off",
             server_header=False,

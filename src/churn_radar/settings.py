@@ -18,12 +18,14 @@ from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
     AliasChoices,
     BeforeValidator,
     Field,
+    IPvAnyNetwork,
     SecretStr,
     ValidationError,
     field_validator,
@@ -31,6 +33,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from churn_radar.access import Keys, Proxy, is_prefix
 from churn_radar.buffer.protocol import BufferOptions
 from churn_radar.buffer.url import read_buffer_url
 from churn_radar.errors import SettingsError
@@ -93,6 +96,7 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 LowerWords = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_lower)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 Numbers = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_split)]
+Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -129,8 +133,14 @@ class Settings(BaseSettings):
     )
     api_keys: Secrets = Field(
         (),
-        description="Keys that may read briefs and post events by hand, comma-separated, at least 16 characters each.",
+        description="Keys that may read and change everything, comma-separated, at least 16 characters each.",
         examples=["a-long-random-string"],
+    )
+
+    reader_api_keys: Secrets = Field(
+        (),
+        description="Keys that may read and change nothing, comma-separated, at least 16 characters each.",
+        examples=["another-long-random-string"],
     )
 
     # -- the process
@@ -175,6 +185,56 @@ class Settings(BaseSettings):
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
         "info", description="Least level that is logged."
+    )
+
+    # -- who may look
+    public_url: str | None = Field(
+        None,
+        description=(
+            "Address of the pages as people reach them, path prefix included; links in messages begin with it, and its "
+            "path is where a proxy serves the pages. Empty: no prefix, no links."
+        ),
+        examples=["https://ops.example.com/churn"],
+    )
+    session_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description=(
+            "Signs sessions and links, at least 32 characters; a new one ends all of them. Empty: one that the record "
+            "keeps, the same for all processes."
+        ),
+        examples=["a-random-string-of-at-least-32-characters"],
+    )
+    session_idle_minutes: float = Field(
+        480.0, ge=5, le=60 * 24 * 30, description="A log-in ends when nobody has used it for this many minutes."
+    )
+    session_max_hours: float = Field(
+        72.0, ge=0.1, le=24 * 90, description="A log-in ends after this many hours, used or not."
+    )
+    proxy_addresses: Networks = Field(
+        (),
+        description=(
+            "Addresses or networks of your reverse proxy, comma-separated. From there, and from nowhere else, "
+            "X-Forwarded-For, X-Forwarded-Prefix and the header with the user's name are believed."
+        ),
+        examples=["10.0.0.5,10.1.0.0/16"],
+    )
+    proxy_user_header: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9-]{1,64}$",
+        description=(
+            "Header in which that proxy names whoever has logged in there; it has to remove the header from what comes "
+            "in. Empty: the pages ask for an API key."
+        ),
+        examples=["X-Forwarded-User"],
+    )
+    proxy_operators: Words = Field(
+        (),
+        description="Users of that proxy who may change things, comma-separated; the others read.",
+        examples=["ann@example.com,bob@example.com"],
+    )
+    metrics_need_key: bool = Field(
+        False, description="Serve /metrics only with an API key; without this the credits alone need one."
     )
 
     # -- the door
@@ -411,11 +471,6 @@ class Settings(BaseSettings):
         ),
         examples=["10.1.0.0/16"],
     )
-    public_url: str | None = Field(
-        None,
-        description="Address of the pages as users see it, with its path prefix; links in messages begin with it.",
-        examples=["https://radar.example.com"],
-    )
     cio_site_id: SecretStr | None = Field(
         None,
         description="Site id of the Customer.io workspace (Track API); only the customerio sink needs it.",
@@ -468,6 +523,7 @@ class Settings(BaseSettings):
         "public_url",
         "quarantine_folder",
         "sinks_file",
+        "proxy_user_header",
         mode="before",
     )
     @classmethod
@@ -505,7 +561,14 @@ class Settings(BaseSettings):
             read_buffer_url(value.get_secret_value())
         return value
 
-    @field_validator("api_keys")
+    @field_validator("public_url")
+    @classmethod
+    def _only_a_place(cls, value: str | None) -> str | None:
+        if value is not None and not is_prefix(urlsplit(value)._replace(scheme="", netloc="").geturl()):
+            raise ValueError("more than an address and a plain path")
+        return value
+
+    @field_validator("api_keys", "reader_api_keys")
     @classmethod
     def _long_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         if any(len(key.get_secret_value()) < 16 for key in value):
@@ -525,6 +588,16 @@ class Settings(BaseSettings):
         if not value:
             raise ValueError("at least one is needed")
         return value
+
+    @model_validator(mode="after")
+    def _roles_are_clear(self) -> Self:
+        if {key.get_secret_value() for key in self.api_keys} & {k.get_secret_value() for k in self.reader_api_keys}:
+            raise WrongTogether("CHURN_RADAR_READER_API_KEYS", "a key is in CHURN_RADAR_API_KEYS as well")
+        if self.proxy_user_header is not None and not self.proxy_addresses:
+            raise WrongTogether(
+                "CHURN_RADAR_PROXY_ADDRESSES", "missing; without it CHURN_RADAR_PROXY_USER_HEADER is believed of nobody"
+            )
+        return self
 
     @model_validator(mode="after")
     def _production_is_locked(self) -> Self:
@@ -549,6 +622,21 @@ class Settings(BaseSettings):
     def track_api_url(self) -> str:
         """Base URL of the Track API: the explicit one, else the region's."""
         return self.cio_track_url or TRACK_URLS[self.cio_region]
+
+    @property
+    def keys(self) -> Keys:
+        """Every API key, with what its holder may do."""
+        return Keys.of(*([k.get_secret_value() for k in keys] for keys in (self.api_keys, self.reader_api_keys)))
+
+    @property
+    def proxy(self) -> Proxy:
+        """The reverse proxy whose word is taken."""
+        return Proxy(self.proxy_addresses, self.proxy_user_header, frozenset(self.proxy_operators))
+
+    @property
+    def path_prefix(self) -> str:
+        """Where the pages are under their public address: `/churn`, or nothing."""
+        return urlsplit(self.public_url).path if self.public_url else ""
 
     @property
     def triage_rules(self) -> Rules:
@@ -609,6 +697,14 @@ class IsolatedSettings(Settings):
         return (init_settings,)
 
 
+class WrongTogether(ValueError):
+    """Raised inside validation where each value is fine and two of them are not; `name` is the one to mend."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(problem)
+        self.name = name
+
+
 class MissingSecrets(ValueError):
     """Raised inside validation so that each missing name gets a line of its own."""
 
@@ -655,6 +751,9 @@ def _problem_lines(error: ValidationError) -> list[str]:
                 f" (example: {name}={example_of(name)})"
                 for name in cause.names
             ]
+            continue
+        if isinstance(cause, WrongTogether):
+            lines.append(f"{cause.name}: {cause} (example: {cause.name}={example_of(cause.name)})")
             continue
         where = str(problem["loc"][0]) if problem["loc"] else "settings"
         name = where if where.isupper() else variable_name(where)

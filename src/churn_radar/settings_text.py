@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import IPvAnyNetwork, SecretStr
 
 from churn_radar.settings import ENV_FILE_VARIABLE, Settings, default_text, variable_name
 
@@ -52,7 +52,14 @@ def _kind(annotation: object) -> str:
         return f"list of {_kind(typing.get_args(annotation)[0])}s"
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return " | ".join(str(member.value) for member in annotation)
-    names = {bool: "true | false", int: "integer", float: "number", Decimal: "number", Path: "path"}
+    names = {
+        bool: "true | false",
+        int: "integer",
+        float: "number",
+        Decimal: "number",
+        Path: "path",
+        IPvAnyNetwork: "network",
+    }
     return "secret" if annotation is SecretStr else names.get(typing.cast("type", annotation), "text")
 
 

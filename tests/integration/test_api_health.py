@@ -247,7 +247,8 @@ async def test_readiness_and_prometheus_tell_what_the_month_has_cost_and_that_it
         assert "an MRR under 500 wait until 1 " in told["warning"]
         told = (await own.stranger.get("/readyz")).json()
         assert (told["budget"], told["credits"]) == ("over budget", None)
-        text = (await own.stranger.get("/metrics")).text
+        assert "credits" not in (await own.stranger.get("/metrics")).text
+        text = (await own.http.get("/metrics")).text
         assert f"churn_radar_mavera_credits_month {own.mavera.credits_used}.0\n" in text
         assert "churn_radar_mavera_credits_month_limit 20.0\n" in text
 
@@ -372,6 +373,13 @@ async def test_metrics_are_text_that_names_nobody(live: Running) -> None:
     assert any(line.startswith("churn_radar_upstream_seconds_bucket{") for line in lines)
     for value in ("cust_1003", "priya", told["event_id"], told["id"], KEY, SECRET):
         assert value not in answer.text
+
+
+async def test_metrics_can_be_for_holders_of_a_key_alone(tmp_path: Path) -> None:
+    async with service(tmp_path, metrics_need_key=True, with_worker=False) as live:
+        refused = await live.stranger.get("/metrics")
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert (await live.http.get("/metrics")).status_code == 200
 
 
 async def test_metrics_can_be_switched_off_and_so_can_the_docs(tmp_path: Path) -> None:

@@ -609,7 +609,7 @@ async def test_over_a_socket_a_body_without_room_is_answered_and_the_connection_
     head = "\r\n".join(f"{name.decode()}: {value.decode()}" for name, value in signed_headers(body))
     async with house(tmp_path) as home:
         door = door_of(home.record, max_bodies_bytes=350_000, max_body_bytes=350_000)
-        async with running(Front(elsewhere, door)) as url, under_way(door, 340_000):  # type: ignore[arg-type]
+        async with running(Front(elsewhere, door, elsewhere)) as url, under_way(door, 340_000):  # type: ignore[arg-type]
             reader, writer = await asyncio.open_connection(httpx.URL(url).host, httpx.URL(url).port)
             async with asyncio.timeout(5):
                 writer.write(request(head, body[:200_000]))
@@ -719,7 +719,7 @@ async def wired(tmp_path: Path) -> Any:
     """The door behind the real server, on a real socket."""
     async with AsyncExitStack() as stack:
         home = await stack.enter_async_context(house(tmp_path))
-        url = await stack.enter_async_context(running(Front(elsewhere, home.door)))  # type: ignore[arg-type]
+        url = await stack.enter_async_context(running(Front(elsewhere, home.door, elsewhere)))  # type: ignore[arg-type]
         yield home, httpx.URL(url)
 
 

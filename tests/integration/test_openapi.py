@@ -122,6 +122,7 @@ async def test_the_routes_are_those_of_the_interface(spec: dict[str, Any]) -> No
         ("post", "/outcomes/{brief_id}"),
         ("put", "/outcomes/{brief_id}/owner"),
         ("put", "/outcomes/{brief_id}/snooze"),
+        ("get", "/audit"),
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("get", "/metrics"),

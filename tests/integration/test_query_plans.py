@@ -37,6 +37,7 @@ from churn_radar.store.record import Record
 from churn_radar.store.tables import Status, metadata
 from churn_radar.work.steps import utc_now
 from tests.support import work
+from tests.support.pages import browsing
 from tests.torture.letters import crowd
 
 TABLES = set(metadata.tables)
@@ -123,6 +124,7 @@ async def live_through_everything(folder: Path) -> dict[str, Overheard]:
         await live_through_outcomes(live, [brief["id"] for brief in first["items"]])
         await live_through_a_quarantine(live)
         await live.http.get("/readyz")
+        await look_at_the_pages(live)
     # A morning with Mave down: signals wait, are put off, and are listed so; then a restart takes them up.
     told["retry_delays_seconds"] = (300.0,) * 9
     async with work.service(folder, sinks=[work.ListSink()], **told) as live:
@@ -155,6 +157,16 @@ async def live_through_outcomes(live: work.Running, brief_ids: list[str]) -> Non
         assert (await live.http.get(f"/outcomes/{brief_id}")).json()["outcome"] == "saved"
     assert (await live.http.get("/outcomes/summary", params={"days": 3660})).status_code == 200
     await live.service.record.write(lambda connection: count_new(connection, limit=100, now=work.NOON))
+
+
+async def look_at_the_pages(live: work.Running) -> None:
+    """Somebody logs in, looks, and logs out; the trail is read."""
+    async with browsing(live) as browser:
+        await browser.get("/")
+        await browser.get("/desk/signals")
+        await browser.post("/desk/logout")
+    cursor = (await live.http.get("/audit", params={"limit": "1"})).json()["cursor"]
+    await live.http.get("/audit", params={"limit": "1", "cursor": cursor})
 
 
 async def live_through_a_quarantine(live: work.Running) -> None:

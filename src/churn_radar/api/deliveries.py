@@ -8,7 +8,8 @@ from typing import Annotated, Any, Self
 from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field, model_validator
 
-from churn_radar.api.auth import KeyedRoute, require_key
+from churn_radar.api.audit import note
+from churn_radar.api.auth import KeyedRoute, Operator, require_key
 from churn_radar.api.errors import documented
 from churn_radar.api.pages import Cursor, Limit, cursor_of, read_cursor
 from churn_radar.api.signals import DeliveryState, record_of
@@ -135,9 +136,10 @@ async def read_sinks(request: Request) -> SinkAnswers:
         )
 
 
-@router.post("/sinks/resume", summary="Let a stopped sink get briefs again", responses=documented(401, 422, 503))
-async def resume_sink(request: Request, wanted: Annotated[Resume, Body()]) -> ResumeAnswer:
+@router.post("/sinks/resume", summary="Let a stopped sink get briefs again", responses=documented(401, 403, 422, 503))
+async def resume_sink(request: Request, who: Operator, wanted: Annotated[Resume, Body()]) -> ResumeAnswer:
     """Take back the stop of a sink that answered 410 (Gone). What it missed meanwhile is dead, and can be replayed."""
+    await note(request, who, "resume sink", wanted.name)
     was_stopped = await record_of(request).write(lambda connection: resume(connection, wanted.name))
     async with record_of(request).read() as connection:
         state = await state_of(connection, wanted.name)
@@ -172,10 +174,10 @@ ONLY_TOLD: dict[int | str, dict[str, Any]] = {
     "/deliveries/replay",
     status_code=202,
     summary="Start dead deliveries again",
-    responses={**ONLY_TOLD, **documented(400, 401, 413, 422, 503)},
+    responses={**ONLY_TOLD, **documented(400, 401, 403, 413, 422, 503)},
 )
 async def replay_deliveries(
-    request: Request, response: Response, wanted: Annotated[Redeliver, Body()]
+    request: Request, response: Response, who: Operator, wanted: Annotated[Redeliver, Body()]
 ) -> RedeliverAnswer:
     """Owe dead deliveries to their sinks again. Doing it twice does what doing it once does.
 
@@ -183,6 +185,13 @@ async def replay_deliveries(
     """
     if wanted.ids is not None and any(not 0 < each < 2**63 for each in wanted.ids):
         raise HTTPException(422, "ids are positive numbers")
+    if not wanted.dry_run:
+        await note(
+            request,
+            who,
+            "replay deliveries",
+            wanted.sink or ("all" if wanted.all else f"{len(wanted.ids or ()):,} by their ids"),
+        )
     done = await request.app.state.service.redeliver(
         ids=wanted.ids,
         sink=wanted.sink,

@@ -84,7 +84,7 @@ def documented(*statuses: int, not_found: str = "nothing is known of this custom
 _MEANING = {
     400: ("Bad Request", "the cursor is not one that this service gave out"),
     401: ("Unauthorized", "an API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"),
-    403: ("Forbidden", "this key may read only"),
+    403: ("Forbidden", "this key may read, and change nothing; operators' keys are in CHURN_RADAR_API_KEYS"),
     404: ("Not Found", "nothing is known of this customer"),
     405: ("Method Not Allowed", "the webhook takes POST only"),
     408: ("Request Timeout", "the body did not arrive in time"),

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request
 from pydantic import BaseModel, Field
 
-from churn_radar.api.auth import KeyedRoute, require_key
+from churn_radar.api.audit import note
+from churn_radar.api.auth import KeyedRoute, Operator, require_key
 from churn_radar.api.errors import documented
 from churn_radar.errors import NotUnderstood
 from churn_radar.intake.events import NotASignal, to_arrival, understand
@@ -31,9 +32,10 @@ EXAMPLES: dict[str, Any] = {
 }
 
 
-@router.post("/events", summary="Feed one event in by hand", responses=documented(401, 413, 422, 503))
+@router.post("/events", summary="Feed one event in by hand", responses=documented(401, 403, 413, 422, 503))
 async def post_event(
     request: Request,
+    who: Operator,
     event: Annotated[Event, Body(openapi_examples=EXAMPLES)],
     force: Annotated[
         bool, Query(description="Set dedupe and cool-down aside: the event counts as new, and gets a brief of its own.")
@@ -47,6 +49,7 @@ async def post_event(
         raise HTTPException(422, f"the event is not understood: {error.reason}") from None
     if isinstance(understood, NotASignal):
         return EventAnswer(status=Verdict.IGNORED, event_id=understood.event_id)
+    await note(request, who, "post event", understood.event_id, "with force" if force else None)
     salt = uuid.uuid4().hex if force else None
     accepted = await service.record.accept(
         to_arrival(understood, received_at=service.now(), source="api", force_salt=salt)

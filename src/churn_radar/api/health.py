@@ -11,7 +11,8 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from pydantic import BaseModel
 
 from churn_radar import __version__, metrics
-from churn_radar.api.auth import brings_key
+from churn_radar.access import Who
+from churn_radar.api.auth import caller, require_key
 from churn_radar.api.errors import documented
 from churn_radar.api.readiness import (
     NOT_NOW,
@@ -56,7 +57,7 @@ async def healthz() -> Alive:
     # Beside the two ways to bring a key: none is needed.
     openapi_extra={"security": [{}]},
 )
-async def readyz(request: Request, response: Response, keyed: Annotated[bool, Depends(brings_key)]) -> Ready:
+async def readyz(request: Request, response: Response, who: Annotated[Who | None, Depends(caller)]) -> Ready:
     """Commits to the record (at most once a second) and looks at the free disk space and the buffer.
 
     With a buffer it is ready while either of the two takes events. What it tells besides, of backlog and rates, costs
@@ -64,6 +65,7 @@ async def readyz(request: Request, response: Response, keyed: Annotated[bool, De
     the words of the service that made them.
     """
     service: Service = request.app.state.service
+    keyed = who is not None
     # Together: while Postgres is silent each of them waits as long as it may, and probes have little patience.
     record, buffer, shown, backlog = await asyncio.gather(
         _record(service), _buffer(service), service.balance.read(), _backlog(service)
@@ -96,21 +98,29 @@ async def readyz(request: Request, response: Response, keyed: Annotated[bool, De
     response_class=Response,
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-        **documented(404, not_found=SWITCHED_OFF),
+        **documented(401, 404, not_found=SWITCHED_OFF),
     },
+    # Beside the two ways to bring a key: none may be needed.
+    openapi_extra={"security": [{}]},
 )
-async def read_metrics(request: Request) -> Response:
-    """Counts and times in the Prometheus text format; no ids, no personal data."""
+async def read_metrics(request: Request, who: Annotated[Who | None, Depends(caller)]) -> Response:
+    """Counts and times in the Prometheus text format; no ids, no personal data.
+
+    The month's credits are there for whoever brings an API key; with CHURN_RADAR_METRICS_NEED_KEY everything is.
+    """
     service: Service = request.app.state.service
     if not service.settings.metrics_enabled:
         raise HTTPException(404, SWITCHED_OFF)
+    if service.settings.metrics_need_key:
+        await require_key(who)
     metrics.backlog(await _backlog(service))
     if service.buffer is not None:
         metrics.buffer((await service.buffer.look()).waiting)
     metrics.rates(service.rates())
     if shown := await service.balance.read():
         metrics.budget(shown.spent.credits, shown.limit)
-    return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    text = metrics.exposition(with_credits=who is not None)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 async def _record(service: Service) -> str | None:

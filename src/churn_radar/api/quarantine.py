@@ -11,7 +11,8 @@ from typing import Annotated, Self
 from fastapi import APIRouter, Body, Depends, HTTPException, Request
 from pydantic import BaseModel, Field, model_validator
 
-from churn_radar.api.auth import KeyedRoute, require_key
+from churn_radar.api.audit import named, note
+from churn_radar.api.auth import KeyedRoute, Operator, require_key
 from churn_radar.api.errors import documented
 from churn_radar.api.replays import MOST, Conditions, chosen
 from churn_radar.api.signals import record_of
@@ -106,8 +107,8 @@ async def read_quarantine(request: Request) -> QuarantineState:
     return QuarantineState(bodies=bodies, bytes=size, max_bytes=quarantine.max_bytes, exports=quarantine.exports())
 
 
-@router.post("/drop", summary="Delete quarantined bodies for good", responses=documented(400, 401, 413, 422, 503))
-async def drop(request: Request, wanted: Annotated[Chosen, Body()]) -> TakenOut:
+@router.post("/drop", summary="Delete quarantined bodies for good", responses=documented(400, 401, 403, 413, 422, 503))
+async def drop(request: Request, who: Operator, wanted: Annotated[Chosen, Body()]) -> TakenOut:
     """Delete bodies; their events stay known, as `skipped`, so that a retry by Customer.io is no news.
 
     At most 1,000 a call; go on with the `cursor`.
@@ -115,12 +116,13 @@ async def drop(request: Request, wanted: Annotated[Chosen, Body()]) -> TakenOut:
     picked, told = await _pick(request, wanted)
     if wanted.dry_run:
         return told
+    await note(request, who, "drop", named([signal.signal_id for signal in picked]))
     gone = await _quarantine(request).drop([signal.seq for signal in picked])
     return told.model_copy(update={"count": len(gone)})
 
 
-@router.post("/export", summary="Move quarantined bodies to a file", responses=documented(400, 401, 413, 422, 503))
-async def export(request: Request, wanted: Annotated[Chosen, Body()]) -> TakenOut:
+@router.post("/export", summary="Move quarantined bodies to a file", responses=documented(400, 401, 403, 413, 422, 503))
+async def export(request: Request, who: Operator, wanted: Annotated[Chosen, Body()]) -> TakenOut:
     """Write bodies to a file of JSON lines in the quarantine's folder, sync it, then delete them from the record.
 
     At most 1,000 a call; go on with the `cursor`.
@@ -128,6 +130,7 @@ async def export(request: Request, wanted: Annotated[Chosen, Body()]) -> TakenOu
     picked, told = await _pick(request, wanted)
     if wanted.dry_run:
         return told
+    await note(request, who, "export", named([signal.signal_id for signal in picked]))
     try:
         count, file = await _quarantine(request).export([signal.seq for signal in picked])
     except OSError as error:
@@ -135,12 +138,13 @@ async def export(request: Request, wanted: Annotated[Chosen, Body()]) -> TakenOu
     return told.model_copy(update={"count": count, "file": file})
 
 
-@router.post("/import", summary="Bring exported bodies back", responses=documented(401, 413, 422, 503))
-async def bring_back(request: Request, wanted: Annotated[ImportRequest, Body()]) -> Imported:
+@router.post("/import", summary="Bring exported bodies back", responses=documented(401, 403, 413, 422, 503))
+async def bring_back(request: Request, who: Operator, wanted: Annotated[ImportRequest, Body()]) -> Imported:
     """Quarantine the bodies of an exported file again, a part of the file a call; go on with the `offset`.
 
     Doing it twice does what once does: each is known by its key. Replay them afterwards.
     """
+    await note(request, who, "import", wanted.file, f"from byte {wanted.offset:,} on")
     try:
         done = await _quarantine(request).bring_back(wanted.file, offset=wanted.offset)
     except FileNotFoundError:

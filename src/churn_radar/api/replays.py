@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from churn_radar.api.auth import KeyedRoute, require_key
+from churn_radar.api.audit import named, note
+from churn_radar.api.auth import KeyedRoute, Operator, require_key
 from churn_radar.api.errors import documented
 from churn_radar.api.pages import cursor_of, read_cursor
 from churn_radar.api.signals import UNKNOWN, EventId, help_of, record_of
@@ -151,10 +152,10 @@ def _answer(signal: Signal, replayed: Replayed) -> ReplayAnswer:
     "/signals/replay",
     status_code=202,
     summary="Start the work on several signals again",
-    responses={**ONLY_TOLD, **documented(400, 401, 413, 422, 503)},
+    responses={**ONLY_TOLD, **documented(400, 401, 403, 413, 422, 503)},
 )
 async def replay_signals(
-    request: Request, response: Response, wanted: Annotated[ReplayRequest, Body()]
+    request: Request, response: Response, who: Operator, wanted: Annotated[ReplayRequest, Body()]
 ) -> ReplayAnswers:
     """Replay signals by their ids, or those of one status that fit the conditions, at most 1,000 a call.
 
@@ -164,6 +165,10 @@ async def replay_signals(
     """
     service = request.app.state.service
     signals, unknown, cursor = await chosen(record_of(request), wanted.event_ids, wanted.selection, wanted)
+    if signals and not wanted.dry_run:
+        await note(
+            request, who, "replay", named([s.signal_id for s in signals]), "with force" if wanted.force else None
+        )
     done = await service.replay_all(signals, force=wanted.force, dry_run=wanted.dry_run)
     if wanted.dry_run:
         response.status_code = 200
@@ -186,10 +191,11 @@ async def replay_signals(
     "/signals/{event_id:path}/replay",
     status_code=202,
     summary="Start the work on a signal again",
-    responses=documented(401, 404, 422, 503, not_found=UNKNOWN),
+    responses=documented(401, 403, 404, 422, 503, not_found=UNKNOWN),
 )
 async def replay_signal(
     request: Request,
+    who: Operator,
     event_id: EventId,
     force: Annotated[bool, Query(description="Research anew even where a brief is there already.")] = False,
 ) -> ReplayAnswer:
@@ -198,4 +204,5 @@ async def replay_signal(
         signal = await find_signal(connection, event_id)
     if signal is None:
         raise HTTPException(404, UNKNOWN)
+    await note(request, who, "replay", signal.signal_id, "with force" if force else None)
     return _answer(signal, await request.app.state.service.replay(signal, force=force))

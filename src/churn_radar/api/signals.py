@@ -112,13 +112,14 @@ class SignalPage(BaseModel):
     cursor: str | None = Field(description="Pass it on to read further; null at the end.")
 
 
-async def _summaries(connection: AsyncConnection, signals: list[Signal], request: Request) -> list[SignalSummary]:
+async def summaries(connection: AsyncConnection, signals: list[Signal], request: Request) -> list[SignalSummary]:
+    """What is told of each signal, in the order given."""
     briefs = await public_ids(connection, [s.brief_seq for s in signals if s.brief_seq])
-    summaries = []
+    told = []
     for signal in signals:
         leader = await load_signal(connection, signal.joined_to) if signal.joined_to else None
         triaged = Triaged.model_validate(signal.triage) if signal.triage else Triaged()
-        summaries.append(
+        told.append(
             SignalSummary(
                 id=signal.signal_id,
                 event_id=signal.public_id,
@@ -147,7 +148,7 @@ async def _summaries(connection: AsyncConnection, signals: list[Signal], request
                 updated_at=signal.updated_at,
             )
         )
-    return summaries
+    return told
 
 
 def record_of(request: Request) -> Record:
@@ -181,7 +182,7 @@ async def read_signals(
     """
     async with record_of(request).read() as connection:
         found = await list_signals(connection, status=status, after=read_cursor(cursor), limit=limit + 1)
-        items = await _summaries(connection, found[:limit], request)
+        items = await summaries(connection, found[:limit], request)
     return SignalPage(items=items, cursor=cursor_of(found[limit - 1].seq) if len(found) > limit else None)
 
 
@@ -206,7 +207,7 @@ async def read_signal(request: Request, event_id: EventId) -> SignalDetail:
         signal = await find_signal(connection, event_id)
         if signal is None:
             raise HTTPException(404, UNKNOWN)
-        [summary] = await _summaries(connection, [signal], request)
+        [summary] = await summaries(connection, [signal], request)
         steps = await history(connection, signal)
         deliveries = await deliveries_of(connection, signal.brief_seq) if signal.brief_seq else []
         quarantined = signal.status is Status.QUARANTINED

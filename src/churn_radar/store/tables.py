@@ -405,3 +405,32 @@ outcome_sums = Table(
     UniqueConstraint("day", "persona", "kind", "offer", "currency", "outcome"),
     Index("ix_outcome_sums_persona", "persona", "day"),
 )
+
+# Who may look, and who changed what: the pages' sessions and the audit trail.
+kept_keys = Table(
+    "kept_keys",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", LargeBinary, nullable=False, comment="what every process of this record signs with"),
+)
+
+ended_sessions = Table(
+    "ended_sessions",
+    metadata,
+    Column("session_id", String(64), primary_key=True),
+    Column("until", Instant, nullable=False, comment="when it would have ended by itself"),
+    Index("ix_ended_sessions_until", "until"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("at", Instant, nullable=False),
+    Column("who", Text, nullable=False, comment="the fingerprint of a key, or a proxy's user"),
+    Column("via", String(16), nullable=False, comment="page, api, command"),
+    Column("action", String(64), nullable=False),
+    Column("subject", Text, comment="ids of events, signals, briefs; never of customers"),
+    Column("detail", Text),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,75 @@
+"""Who changed what: the trail, and how a route adds to it.
+
+A line is written before the change is made: nothing is changed that is not in the trail. It tells what was asked for; a
+change that then fails leaves its line, and the log says why it failed.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field
+
+from churn_radar.access import Who
+from churn_radar.api.auth import KeyedRoute, require_operator
+from churn_radar.api.errors import documented
+from churn_radar.api.pages import Cursor, Limit, cursor_of, read_cursor
+from churn_radar.store.audit import Change, list_changes, write_change
+
+router = APIRouter(tags=["audit"], dependencies=[Depends(require_operator)], route_class=KeyedRoute)
+
+# How our own commands name themselves, beside or through a running service.
+COMMAND_AGENT = "churn-radar"
+NAMED_AT_MOST = 5
+
+
+class AuditLine(BaseModel):
+    """One change."""
+
+    at: datetime
+    who: str = Field(description="The fingerprint of an API key (`printf %s KEY | sha256sum`), or a proxy's user.")
+    via: str = Field(description="page, api or command.")
+    action: str = Field(description="What was asked for: replay, drop, export, import, post event, log in, ...")
+    subject: str | None = Field(description="Ids of what it was done to; never of customers.")
+    detail: str | None
+
+
+class AuditPage(BaseModel):
+    """Some lines of the trail, newest first."""
+
+    items: list[AuditLine]
+    cursor: str | None = Field(description="Pass it on to read further; null at the end.")
+
+
+@router.get("/audit", summary="Who changed what", responses=documented(400, 401, 403, 422, 503))
+async def read_audit(request: Request, limit: Limit = 50, cursor: Cursor = None) -> AuditPage:
+    """One page of the audit trail, newest first; for operators. Continue with the `cursor` of the answer."""
+    async with request.app.state.service.record.read() as connection:
+        found = await list_changes(connection, before=read_cursor(cursor), limit=limit + 1)
+    return AuditPage(
+        items=[AuditLine.model_validate(stored.change, from_attributes=True) for stored in found[:limit]],
+        cursor=cursor_of(found[limit - 1].seq) if len(found) > limit else None,
+    )
+
+
+async def note(
+    request: Request, who: Who, action: str, subject: str | None = None, detail: str | None = None, *, via: str = "api"
+) -> None:
+    """Write down who asks for what, before it is done; raises RecordUnavailable, and then it must not be done.
+
+    Ids of customers, secrets and what people typed do not belong here; see `churn_radar.store.audit.Change`.
+    """
+    service = request.app.state.service
+    if via == "api" and request.headers.get("user-agent", "").startswith(COMMAND_AGENT):
+        via = "command"
+    change = Change(service.now(), who.name, via, action, subject, detail)
+    await service.record.write(lambda connection: write_change(connection, change))
+
+
+def named(ids: list[str]) -> str | None:
+    """Several ids as one subject: the first of them, and how many more."""
+    if not ids:
+        return None
+    more = len(ids) - NAMED_AT_MOST
+    return ", ".join(ids[:NAMED_AT_MOST]) + (f" and {more:,} more" if more > 0 else "")

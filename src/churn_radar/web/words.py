@@ -1,0 +1,122 @@
+"""How values are written on pages: filters of the templates. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from churn_radar.triage.money import format_money
+
+_MAIL = re.compile(r"[^\s<>\"'(),;:]+@[^\s<>\"'(),;:]+")
+
+
+def moment(value: datetime | None) -> Markup | str:
+    """A time: in UTC, which the browser's script shows in the reader's own zone."""
+    if value is None:
+        return "–"
+    utc = value.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        utc.strftime("%Y-%m-%dT%H:%M:%SZ"), utc.strftime("%d %b %Y, %H:%M UTC").lstrip("0")
+    )
+
+
+def ago(value: datetime | None, now: datetime) -> Markup | str:
+    """How long ago a time was; the time itself is in the title."""
+    if value is None:
+        return "–"
+    utc = value.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{}" data-relative>{}</time>').format(
+        utc.strftime("%Y-%m-%dT%H:%M:%SZ"), utc.strftime("%d %b %Y, %H:%M:%S UTC").lstrip("0"), distance(value, now)
+    )
+
+
+def distance(value: datetime, now: datetime) -> str:
+    """`12 min ago`, `in 3 h`."""
+    seconds = round((now - value).total_seconds())
+    size = abs(seconds)
+    if size < 10:
+        return "just now"
+    for limit, unit, name in ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h"), (float("inf"), 86_400, "d")):
+        if size < limit:
+            amount = f"{size // unit} {name}"
+            break
+    return f"{amount} ago" if seconds > 0 else f"in {amount}"
+
+
+def money(value: float | Decimal | None, currency: str) -> str:
+    """An amount a month, or a dash where none is known."""
+    return "–" if value is None else format_money(Decimal(str(value)), currency)
+
+
+def number(value: float) -> str:
+    """With separators between thousands."""
+    return f"{value:,.0f}"
+
+
+def size(value: int) -> str:
+    """Bytes in words: `12 KB`."""
+    if value < 1000:
+        return f"{value} B"
+    for unit in ("KB", "MB", "GB"):
+        value_in = value / 1000 ** ("KB", "MB", "GB").index(unit) / 1000
+        if value_in < 999.5 or unit == "GB":
+            break
+    return f"{value_in:.0f} {unit}" if value_in >= 10 else f"{value_in:.1f} {unit}"
+
+
+def masked_mail(value: str | None) -> str:
+    """A mail address that says whose it may be and not what it is: `j***@acme.co`."""
+    if not value:
+        return ""
+    name, at, host = value.rpartition("@")
+    return f"{name[:1]}***{at}{host}" if at else masked_id(value)
+
+
+def masked_id(value: str | None) -> str:
+    """An id of a customer, shortened; one that is a mail address as such."""
+    if not value:
+        return ""
+    if "@" in value:
+        return masked_mail(value)
+    return value if len(value) <= 4 else f"{value[:2]}…{value[-2:]}"
+
+
+def masked_text(value: str | None) -> str:
+    """Text from outside, with the mail addresses in it masked."""
+    return _MAIL.sub(lambda found: masked_mail(found[0]), value or "")
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """`1 signal`, `12 signals`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def lines(value: str | None) -> Markup:
+    """Text with its line breaks."""
+    return Markup("<br>").join(escape(line) for line in (value or "").splitlines())
+
+
+MASKS: Mapping[str, Callable[[str | None], str]] = MappingProxyType(
+    {"id": masked_id, "mail": masked_mail, "text": masked_text}
+)
+
+FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "moment": moment,
+        "ago": ago,
+        "money": money,
+        "number": number,
+        "size": size,
+        "masked_mail": masked_mail,
+        "masked_id": masked_id,
+        "masked_text": masked_text,
+        "plural": plural,
+        "lines": lines,
+    }
+)

@@ -49,9 +49,12 @@ from churn_radar.intake import door as intake_door
 from churn_radar.intake.door import Accept, Door
 from churn_radar.intake.events import NotASignal
 from churn_radar.intake.reading import read_body
+from churn_radar.links import brief_page
 from churn_radar.migrating import ENGINE
+from churn_radar.research.brief import Brief
 from churn_radar.research.mave import MaveClient
 from churn_radar.settings import Environment, Settings
+from churn_radar.sinks.message import Link, LinksFor
 from churn_radar.sinks.protocol import Outlets, Parts, Sink, create_outlets, opened
 from churn_radar.store.arrivals import Accepted, Arrival
 from churn_radar.store.keys import KEY_BYTES, kept_key
@@ -239,7 +242,9 @@ async def running_service(
             stack.push_async_callback(mave.aclose)
             clients += [customerio, mave]
             look_ups = GatheredLookUps(customerio)
-            await stack.enter_async_context(opened(outlets.sinks, Parts(look_ups.look_up)))
+            await stack.enter_async_context(
+                opened(outlets.sinks, Parts(look_ups.look_up, _links(settings), machinery.track_pace))
+            )
             worker = Worker(
                 settings,
                 record,
@@ -308,6 +313,14 @@ async def _signing_key(settings: Settings, record: Record) -> bytes:
         # The door must open all the same. At the next start the record has room for one again.
         log.warning("service.no_signing_key", cause=str(error), hint="log-ins and links end with this process")
         return secrets.token_bytes(KEY_BYTES)
+
+
+def _links(settings: Settings) -> LinksFor:
+    async def links(brief: Brief) -> Sequence[Link]:
+        page = brief_page(settings.public_url, brief.id)
+        return [Link("Open the brief", page)] if page else []
+
+    return links
 
 
 def _starting(machinery: Machinery, worker: Worker | None) -> Callable[[Sequence[Task]], Awaitable[None]] | None:

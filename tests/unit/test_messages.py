@@ -73,7 +73,7 @@ def test_what_is_too_long_is_cut_between_words(limit: int, text: str) -> None:
 def test_a_brief_tells_its_facts_and_what_may_be_sent() -> None:
     message = of_brief(a_brief(consent=consent([("complained", "email")])), [LINK])
 
-    assert message.title == "unsubscribed: High-MRR Fintech (Pro plan)"
+    assert message.title == "Churn alert: unsubscribed, High-MRR Fintech (Pro plan)"
     assert dict(message.facts) == {
         "Customer": "jane@acme.co",
         "MRR": "$850 a month",

@@ -194,10 +194,10 @@ def test_a_table_brings_its_secret_along() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (options(), "slack:NAME"),
-        (options(where="CHURN_RADAR_SINKS_FILE: sink 'a'"), 'url_env = "NAME"'),
+        (options(), "write slack:NAME"),
+        (options(where="CHURN_RADAR_SINKS_FILE: sink 'a'"), 'url_env = "NAME_OF'),
         (options("OTHER_URL"), "the variable OTHER_URL is not set"),
-        (options("https://hooks.example/S3CRET"), "takes the name of a variable"),
+        (options("https://hooks.example/S3CRET"), "the variable that holds"),
         (options(url="https://hooks.example/S3CRET"), "url is a secret"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -34,6 +34,15 @@ class Message:
     links: tuple[Link, ...] = ()
 
 
+LinksFor = Callable[[Brief], Awaitable[Sequence[Link]]]
+"""What a brief's message links to."""
+
+
+async def no_links(brief: Brief) -> Sequence[Link]:
+    """Where nobody knows how the pages are reached."""
+    return ()
+
+
 def of_brief(brief: Brief, links: Sequence[Link] = ()) -> Message:
     """A brief as a message."""
     mrr = format_money(Decimal(str(brief.mrr)), brief.currency)
@@ -47,7 +56,7 @@ def of_brief(brief: Brief, links: Sequence[Link] = ()) -> Message:
     facts.append(("Signal", f"{brief.signal_received_at:%Y-%m-%d %H:%M} UTC"))
     return Message(
         id=brief.id,
-        title=f"{brief.event_type}: {brief.persona_type}",
+        title=f"Churn alert: {brief.event_type}, {brief.persona_type}",
         facts=tuple(facts),
         lines=tuple(gist(brief)),
         caution=caution(brief),

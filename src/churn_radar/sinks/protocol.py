@@ -10,21 +10,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import SecretStr
 
 from churn_radar.errors import ChurnRadarError, SettingsError
 from churn_radar.research.brief import Brief
 from churn_radar.settings import Settings, variables_in_force
-from churn_radar.sinks.config import LIST, SinksConfig, Wanted, problem_lines, read_config, variable
+from churn_radar.sinks.config import LIST, SinksConfig, Wanted, read_config, variable
 from churn_radar.sinks.filter import EVERYTHING, Facts, Filter
-from churn_radar.sinks.message import Message
+from churn_radar.sinks.message import LinksFor, Message, no_links
 from churn_radar.triage.customer import CustomerRef, Profile
+from churn_radar.upstream import Pace
 
 GROUP = "churn_radar.sinks"
-
-M = TypeVar("M", bound=BaseModel)
 
 
 @runtime_checkable
@@ -60,6 +59,8 @@ class Parts:
     """Parts of the running service that a sink may need; None where the process does not have them."""
 
     look_up: Callable[[CustomerRef], Awaitable[Profile | None]] | None = None
+    links: LinksFor = no_links
+    track_pace: Pace | None = None
 
 
 @runtime_checkable
@@ -86,6 +87,15 @@ async def opened(sinks: Sequence[Sink], parts: Parts) -> AsyncIterator[None]:
         yield
 
 
+@runtime_checkable
+class Checks(Protocol):
+    """A sink that can prove that it would be let in, without sending anything."""
+
+    async def check(self) -> None:
+        """Once it is open; raises as `deliver` does."""
+        ...
+
+
 class Declined(ChurnRadarError):
     """This brief is nothing for this sink, now or later: its delivery is skipped. The message says why, and is safe."""
 
@@ -105,35 +115,39 @@ class SinkOptions:
     where: str = LIST
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def read(self, model: type[M]) -> M:
-        """The options as a model of the kind's own. Raises SettingsError, one line for each wrong key."""
-        try:
-            return model.model_validate(dict(self.options))
-        except ValidationError as error:
-            raise SettingsError(problem_lines(self.where, error)) from None
+    def expect(self, *keys: str) -> None:
+        """Refuse keys that the kind does not know: most often a typing slip. Raises SettingsError."""
+        unknown = [key for key in self.options if key not in keys]
+        if unknown:
+            known = ", ".join(keys) or "none"
+            raise SettingsError([f"{self.where}: {key}: there is no such key; its own are {known}" for key in unknown])
 
-    def secret(self, key: str) -> str:
-        """A secret that the kind cannot do without: `KEY_env` or `KEY_file` of the table, or the variable that the
-        item names after the colon. Raises SettingsError."""
+    def secret(self, key: str, *, suffix: str = "") -> str:
+        """A secret that the kind cannot do without. Raises SettingsError.
+
+        It is the table's `KEY_env` or `KEY_file`; of an item of the list, the variable named after the colon, with
+        `suffix`.
+        """
         told = self.options.get(key)
         if isinstance(told, SecretStr):
             return told.get_secret_value()
-        kind = kind_of(self.name)
         if told is not None:
             raise SettingsError([f'{self.where}: {key} is a secret; write {key}_env = "NAME_OF_A_VARIABLE" instead'])
-        if self.target is None:
-            how = (
-                f"write {kind}:NAME, where NAME is the variable that holds it"
-                if self.where == LIST
-                else (f'write {key}_env = "NAME", where NAME is the variable that holds it')
-            )
-            raise SettingsError([f"{self.where}: {kind!r} needs its {key}; {how}"])
-        if not self.target.isidentifier():
+        return self._named(key, suffix)
+
+    def value(self, key: str) -> str:
+        """As `secret`, of what may also stand in the table as it is."""
+        told = self.options.get(key)
+        return told if isinstance(told, str) else self.secret(key)
+
+    def _named(self, key: str, suffix: str) -> str:
+        kind = kind_of(self.name)
+        if self.where != LIST:
+            raise SettingsError([f'{self.where}: needs its {key}; write {key}_env = "NAME_OF_A_VARIABLE"'])
+        if self.target is None or not self.target.isidentifier():
             # Not quoted: most likely it is the secret itself.
-            raise SettingsError(
-                [f"{self.where}: {kind!r} takes the name of a variable that holds its {key}, not the {key} itself"]
-            )
-        return variable(self.target, self.where, self.variables)
+            raise SettingsError([f"{self.where}: write {kind}:NAME, where NAME is the variable that holds the {key}"])
+        return variable(f"{self.target}{suffix}", self.where, self.variables)
 
 
 Factory = Callable[[SinkOptions], Sink]

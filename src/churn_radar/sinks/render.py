@@ -98,15 +98,16 @@ def _escaped(text: str) -> str:
 def _html(message: Message, length: int) -> str:
     parts = [f"<h2>{escape(title(message))}</h2>"]
     if message.facts:
-        rows = "".join(
-            f'<tr><th align="left">{escape(name)}</th><td>{escape(inert(value))}</td></tr>'
-            for name, value in message.facts
-        )
-        parts.append(f'<table cellpadding="4">{rows}</table>')
+        facts = "<br>\n".join(f"<b>{escape(name)}:</b> {escape(inert(value))}" for name, value in message.facts)
+        parts.append(f"<p>{facts}</p>")
     parts += [f"<p><b>{escape(word)}:</b> {escape(line)}</p>" for word, line in _lines(message, length)]
     if message.caution:
         parts.append(f"<p><b>&#9888; {escape(inert(message.caution, 1000))}</b></p>")
     if message.links:
-        links = " &middot; ".join(f'<a href="{escape(link.url)}">{escape(link.label)}</a>' for link in message.links)
-        parts.append(f"<p>{links}</p>")
+        first, *others = message.links
+        # Its address is shown as well, for whoever reads the mail as text.
+        shown = escape(first.url)
+        parts.append(f'<p>{escape(first.label)}: <a href="{shown}">{shown}</a></p>')
+        more = " &middot; ".join(f'<a href="{escape(link.url)}">{escape(link.label)}</a>' for link in others)
+        parts += [f"<p>{more}</p>"] if more else []
     return "\n".join(parts)

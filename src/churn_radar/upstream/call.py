@@ -104,7 +104,8 @@ class Upstream:
     """Calls one service. Safe to use from any number of tasks of one event loop.
 
     `concurrency` bounds the calls under way, `attempts` those within one call; `max_bytes` bounds an answer. With
-    `charges`, a call that may have been paid for is repeated here at most once, and never after a timeout.
+    `charges`, a call that may have been paid for is repeated here at most once, and never after a timeout; with
+    `empty_is_success` a success need not hold anything.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Upstream:
         concurrency: int,
         max_bytes: int,
         charges: bool = False,
+        empty_is_success: bool = False,
         sleep: Sleep = asyncio.sleep,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -139,6 +141,7 @@ class Upstream:
         self._slots = asyncio.Semaphore(concurrency)
         self._max_bytes = max_bytes
         self._charges = charges
+        self._empty_is_success = empty_is_success
         self._sleep = sleep
         self._now = now
         # Holds are kept by a clock that nobody sets: one that jumps back would hold every call for as long.
@@ -271,7 +274,7 @@ class Upstream:
             raise failure(self.service, request.url.host, error) from None
         retry_after = self._note(response, left_at)
         payload = decode_json(raw)
-        if response.is_success and payload is None:
+        if response.is_success and payload is None and (raw or not self._empty_is_success):
             raise Unanswered(self.service, f"{request.url.host} answered no JSON", status=response.status_code)
         if response.is_success or response.status_code in also:
             page = "html" in response.headers.get("content-type", "").lower()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from churn_radar.customerio.client import SERVICE as CUSTOMERIO
+from churn_radar.customerio.track import SERVICE as TRACK
 from churn_radar.research.mave import SERVICE as MAVERA
 from churn_radar.settings import Settings
 from churn_radar.store.postgres import is_postgres
@@ -72,6 +73,7 @@ class Machinery:
     troubles: Troubles = field(default_factory=Troubles)
     customerio_pace: Pace | None = None
     mavera_pace: Pace | None = None
+    track_pace: Pace | None = None
     postgres: PostgresEngine | None = None
     sweep: Sweep | None = None
 
@@ -114,4 +116,6 @@ async def create_engine(settings: Settings) -> AsyncIterator[Machinery]:
         )
         stack.push_async_callback(mavera.aclose)
         engine = PostgresEngine(driver, heartbeat_timeout=timedelta(seconds=settings.take_over_seconds))
-        yield Machinery(engine, troubles, customerio, mavera, engine, Sweep(driver, engine))
+        track = SharedPace(driver, TRACK, per_second(settings.cio_track_requests_per_second), holder=holder)
+        stack.push_async_callback(track.aclose)
+        yield Machinery(engine, troubles, customerio, mavera, track, engine, Sweep(driver, engine))

@@ -363,6 +363,11 @@ class Front:
         self._prefix = prefix
         self._proxy = proxy or Proxy()
 
+    @property
+    def open_door(self) -> Door | None:
+        """The door, where nothing stands before it: then the server may ask it without the rest."""
+        return self._door if isinstance(self._door, Door) else None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one connection."""
         if scope["type"] != "http":

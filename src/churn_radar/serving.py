@@ -7,16 +7,17 @@ import contextlib
 import gc
 import signal
 from collections.abc import Iterator
-from typing import Literal
+from functools import partial
+from typing import Literal, cast
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from churn_radar.app import create_app, opened_buffer, running_service
+from churn_radar.app import Front, create_app, running_service
 from churn_radar.errors import StartError
-from churn_radar.one_write import OneWriteProtocol
 from churn_radar.settings import Environment, Settings
+from churn_radar.short_way import ShortWayProtocol
 from churn_radar.sockets import bind
 from churn_radar.store.postgres import is_postgres
 
@@ -36,11 +37,13 @@ class Server(uvicorn.Server):
         yield
 
 
-def server_for(app: ASGIApp, *, http: type[asyncio.Protocol] | Literal["httptools"] = OneWriteProtocol) -> Server:
+def server_for(app: ASGIApp, *, http: Literal["ours", "httptools"] = "ours") -> Server:
     """The server as the service runs it: uvloop where it is, no access log (paths name people).
 
     `http` is for the benchmarks, which compare with uvicorn's own protocol.
     """
+    door = app.open_door if isinstance(app, Front) else None
+    ours = cast("type[asyncio.Protocol]", partial(ShortWayProtocol, door=door))
     return Server(
         uvicorn.Config(
             app,
@@ -48,7 +51,7 @@ def server_for(app: ASGIApp, *, http: type[asyncio.Protocol] | Literal["httptool
             access_log=False,
             # Whom to believe about who asks is decided where it matters; see churn_radar.access.Proxy.
             proxy_headers=False,
-            http=http,
+            http=ours if http == "ours" else http,
             lifespan="off",
             server_header=False,
             date_header=False,
@@ -67,10 +70,7 @@ async def serve(settings: Settings, *, with_worker: bool = True) -> None:
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, _stop, stopping)
-        async with (
-            opened_buffer(settings) as buffer,
-            running_service(settings, with_worker=with_worker, buffer=buffer) as service,
-        ):
+        async with running_service(settings, with_worker=with_worker) as service:
             if stopping.is_set():
                 return
             server = server_for(create_app(service))
@@ -97,7 +97,7 @@ async def work(settings: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _stop, stopping)
-    async with opened_buffer(settings) as buffer, running_service(settings, buffer=buffer) as service:
+    async with running_service(settings) as service:
         while not stopping.is_set():
             if service.worker is not None and service.worker.ended:
                 raise StartError("the worker's engine has died; its log says what of. Start it again")

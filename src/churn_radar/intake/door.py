@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import orjson
 import structlog
@@ -35,8 +36,36 @@ log = structlog.get_logger(__name__)
 PATH = "/webhooks/customerio"
 BODY_TIMEOUT_SECONDS = 10.0
 MAX_BODIES_BYTES = 64 * 1024 * 1024
+AGAIN = (b"retry-after", b"1")
+# The rest of the body is not read; the connection cannot be used again.
+CLOSE = (b"connection", b"close")
 
 Accept = Callable[[bytes, Arrival], Awaitable[Accepted]]
+
+
+class Envelope(NamedTuple):
+    """What the headers say of a body that may come in."""
+
+    signatures: Sequence[bytes]
+    timestamps: Sequence[bytes]
+    declared: int
+
+
+class Reply(NamedTuple):
+    """An answer: its status, its body, and the headers besides the body's type and length."""
+
+    status: int
+    body: bytes
+    media_type: bytes = b"application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Pending(NamedTuple):
+    """A genuine body on its way into the record (or a buffer in front of it)."""
+
+    body: bytes
+    arrival: Arrival
+    outcome: Awaitable[Accepted]
 
 
 class _TooLarge(Exception):
@@ -75,14 +104,40 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        reply = await self._answer(scope, receive)
+        if reply is not None:
+            await _send(send, reply)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply | None:
         if scope["method"] != "POST":
             metrics.door("wrong_method")
-            await _refuse(send, 405, "the webhook takes POST only", allow=b"POST")
-            return
+            return refusal(405, "the webhook takes POST only", (b"allow", b"POST"))
+        envelope = self.look(scope["headers"])
+        if isinstance(envelope, Reply):
+            return envelope
+        try:
+            body = await self._body(receive, envelope.declared)
+        except _TooLarge:
+            return self.too_large(envelope.declared)
+        except NoRoom:
+            log.warning("door.no_room", declared=envelope.declared, bytes_under_way=self._room.taken)
+            metrics.door("no_room")
+            return refusal(503, "too many large bodies are under way; send it again", AGAIN)
+        except TimeoutError:
+            log.warning("door.too_slow", declared=envelope.declared, seconds=BODY_TIMEOUT_SECONDS)
+            metrics.door("too_slow")
+            return refusal(408, "the body did not arrive in time", CLOSE)
+        except _SenderGone:
+            return None
+        taken = self.take(envelope, body)
+        return taken if isinstance(taken, Reply) else await self.finish(taken)
+
+    def look(self, headers: Iterable[tuple[bytes, bytes]]) -> Envelope | Reply:
+        """What the headers of a POST say, names in lower case; or the answer, when they alone are wrong."""
         signatures: list[bytes] = []
         timestamps: list[bytes] = []
         declared = 0
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"x-cio-signature":
                 signatures.append(value)
             elif name == b"x-cio-timestamp":
@@ -92,43 +147,47 @@ class Door:
             elif name == b"content-type" and not _is_json(value):
                 log.warning("door.wrong_type", hint="the sender, or a proxy, names another type than application/json")
                 metrics.door("wrong_type")
-                await _refuse(send, 415, "the webhook takes application/json only")
-                return
-        try:
-            body = await self._body(receive, declared)
-        except _TooLarge:
-            # The sender repeats it for days and holds its later events back: somebody has to hear of it.
-            log.warning("door.too_large", declared=declared, limit=self._max_body_bytes)
-            metrics.door("too_large")
-            await _refuse(send, 413, f"the body is larger than {self._max_body_bytes} bytes")
-            return
-        except NoRoom:
-            log.warning("door.no_room", declared=declared, bytes_under_way=self._room.taken)
-            metrics.door("no_room")
-            await _refuse(send, 503, "too many large bodies are under way; send it again", retry_after=b"1")
-            return
-        except TimeoutError:
-            log.warning("door.too_slow", declared=declared, seconds=BODY_TIMEOUT_SECONDS)
-            metrics.door("too_slow")
-            await _refuse(send, 408, "the body did not arrive in time")
-            return
-        except _SenderGone:
-            return
-        signed = self._verify(body, signatures, timestamps)
+                return refusal(415, "the webhook takes application/json only")
+        return Envelope(signatures, timestamps, declared)
+
+    def take(self, envelope: Envelope, body: bytes) -> Reply | Pending:
+        """Judge a whole body: the answer, or what is to be kept and `finish` waits for. Never raises."""
+        if len(body) > self._max_body_bytes:
+            return self.too_large(len(body))
+        signed = self._verify(body, envelope.signatures, envelope.timestamps)
         if isinstance(signed, Refusal):
             metrics.door("refused")
             log.warning("door.refused", likely_cause=signed.value, bytes=len(body))
-            await _refuse(send, 401, "the signature is missing or wrong")
-            return
+            return refusal(401, "the signature is missing or wrong")
+        now = self._now()
+        arrival = read_body(body, self._alert_events, received_at=now)
+        if isinstance(arrival, NotASignal):
+            return stored(Accepted(Verdict.IGNORED, arrival.event_id))
+        if arrival.body is not None:
+            log.warning("door.not_understood", reason=arrival.reason, bytes=len(body))
         try:
-            accepted = await self._keep(signed)
+            return Pending(body, arrival, self._accept(body, arrival))
         except RecordUnavailable as error:
-            metrics.door("unavailable")
-            log.error("door.unavailable", cause=str(error))  # noqa: TRY400  the cause is told, a trace adds nothing
-            await _refuse(send, 503, "the event cannot be stored right now; send it again", retry_after=b"1")
-            return
-        metrics.door(accepted.verdict.value)
-        await _answer(send, accepted)
+            return _unavailable(error)
+
+    async def finish(self, pending: Pending) -> Reply:
+        """The answer, once what is to be kept is on disk or cannot be."""
+        try:
+            try:
+                return stored(await pending.outcome)
+            except NotStorable:
+                log.error("door.not_storable", event_id=pending.arrival.event_id)  # noqa: TRY400  the record has told why
+                kept = to_quarantine(pending.body, NOT_STORABLE, received_at=pending.arrival.received_at, event_id=None)
+                return stored(await self._accept(pending.body, kept))
+        except RecordUnavailable as error:
+            return _unavailable(error)
+
+    def too_large(self, size: int) -> Reply:
+        """The answer to a body over the limit."""
+        # The sender repeats it for days and holds its later events back: somebody has to hear of it.
+        log.warning("door.too_large", declared=size, limit=self._max_body_bytes)
+        metrics.door("too_large")
+        return refusal(413, f"the body is larger than {self._max_body_bytes} bytes", CLOSE)
 
     async def _body(self, receive: Receive, declared: int) -> bytes:
         if declared > self._max_body_bytes:
@@ -172,21 +231,6 @@ class Door:
             now=self._now().timestamp(),
         )
 
-    async def _keep(self, signed: SignedBody) -> Accepted:
-        """Decide, and commit what is worth keeping. Raises RecordUnavailable."""
-        now = self._now()
-        arrival = read_body(signed.body, self._alert_events, received_at=now)
-        if isinstance(arrival, NotASignal):
-            return Accepted(Verdict.IGNORED, arrival.event_id)
-        if arrival.body is not None:
-            log.warning("door.not_understood", reason=arrival.reason, bytes=len(signed.body))
-        try:
-            return await self._accept(signed.body, arrival)
-        except NotStorable:
-            log.error("door.not_storable", event_id=arrival.event_id)  # noqa: TRY400  the record has told the cause
-            kept = to_quarantine(signed.body, NOT_STORABLE, received_at=now, event_id=None)
-            return await self._accept(signed.body, kept)
-
 
 def tell(stored: Sequence[Accepted]) -> None:
     """Log what a commit has stored: one line, since a line an event would cost the door a fifth of its time."""
@@ -204,32 +248,29 @@ def _is_json(content_type: bytes) -> bool:
     return kind in (b"application/json", b"") or (kind.startswith(b"application/") and kind.endswith(b"+json"))
 
 
-async def _answer(send: Send, accepted: Accepted) -> None:
-    body = orjson.dumps({"status": accepted.verdict.value, "event_id": accepted.public_id})
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(body)),
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
+def stored(accepted: Accepted) -> Reply:
+    """The answer to what was taken."""
+    verdict = accepted.verdict.value
+    metrics.door(verdict)
+    return Reply(200, orjson.dumps({"status": verdict, "event_id": accepted.public_id}))
 
 
-async def _refuse(
-    send: Send, status: int, detail: str, *, allow: bytes | None = None, retry_after: bytes | None = None
-) -> None:
-    body = problem_body(status, detail)
-    headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", b"%d" % len(body))]
-    if allow:
-        headers.append((b"allow", allow))
-    if retry_after:
-        headers.append((b"retry-after", retry_after))
-    if status in (408, 413):
-        # The rest of the body is not read; the connection cannot be used again.
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def refusal(status: int, detail: str, *headers: tuple[bytes, bytes]) -> Reply:
+    """An answer that takes nothing, as a problem document."""
+    return Reply(status, problem_body(status, detail), PROBLEM_JSON.encode(), headers)
+
+
+def _unavailable(error: RecordUnavailable) -> Reply:
+    metrics.door("unavailable")
+    log.error("door.unavailable", cause=str(error))
+    return refusal(503, "the event cannot be stored right now; send it again", AGAIN)
+
+
+async def _send(send: Send, reply: Reply) -> None:
+    headers = [
+        (b"content-type", reply.media_type),
+        (b"content-length", b"%d" % len(reply.body)),
+        *reply.headers,
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

@@ -10,9 +10,11 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     RowMapping,
     Select,
@@ -101,32 +103,57 @@ class _Acquaintances:
         return same
 
 
-def _that_matter(refs: Sequence[CustomerRef]) -> list[ColumnElement[bool]]:
-    """The conditions under which a row counts for telling who is who among some references.
+class _Rows(NamedTuple):
+    """Rows of customers by some condition, as statements made once: making one takes longer than running it."""
 
-    It shares a lasting identifier with one, or had its mail address last, or is known by that alone.
+    whole: Select[Any]
+    numbers: Select[tuple[int]]
+
+
+def _rows_where(condition: ColumnElement[bool]) -> _Rows:
+    return _Rows(select(customers).where(condition), select(customers.c.seq).where(condition))
+
+
+_BY_CIO_ID = _rows_where(customers.c.cio_id.in_(bindparam("cio_ids", expanding=True)))
+_BY_ID = _rows_where(customers.c.customer_id.in_(bindparam("customer_ids", expanding=True)))
+_KNOWN_BY_MAIL_ALONE = _rows_where(and_(customers.c.email.in_(bindparam("mails", expanding=True)), text(BY_MAIL_ALONE)))
+
+
+@cache
+def _who_had_last(count: int) -> _Rows:
+    """Of so many mail addresses, `mail_0` and on, each one's last customer."""
+    each = (select(_had_last(bindparam(f"mail_{place}"), limit=1).subquery().c.seq) for place in range(count))
+    return _rows_where(customers.c.seq.in_(union_all(*each)))
+
+
+def _that_matter(refs: Sequence[CustomerRef]) -> list[tuple[_Rows, dict[str, Any]]]:
+    """The rows that count for telling who is who among some references, by statement and its values.
+
+    A row counts that shares a lasting identifier with one, or had its mail address last, or is known by that alone.
     """
-    mails = {ref.email.lower() for ref in refs if ref.email}
-    asked = (
-        (customers.c.cio_id, {ref.cio_id for ref in refs if ref.cio_id}),
-        (customers.c.customer_id, {ref.id for ref in refs if ref.id}),
-    )
-    conditions: list[ColumnElement[bool]] = [column.in_(values) for column, values in asked if values]
+    mails = sorted({ref.email.lower() for ref in refs if ref.email})
+    asked: list[tuple[_Rows, dict[str, Any]]] = []
+    if cio_ids := {ref.cio_id for ref in refs if ref.cio_id}:
+        asked.append((_BY_CIO_ID, {"cio_ids": sorted(cio_ids)}))
+    if ids := {ref.id for ref in refs if ref.id}:
+        asked.append((_BY_ID, {"customer_ids": sorted(ids)}))
     if mails:
-        last = union_all(*(select(_had_last(mail, limit=1).subquery().c.seq) for mail in sorted(mails)))
-        conditions += [customers.c.seq.in_(last), and_(customers.c.email.in_(mails), text(BY_MAIL_ALONE))]
-    return conditions
+        # A power of two, the last address several times: so few statements are made, and prepared by the database.
+        padded = mails + mails[-1:] * ((1 << (len(mails) - 1).bit_length()) - len(mails))
+        asked.append((_who_had_last(len(padded)), {f"mail_{place}": mail for place, mail in enumerate(padded)}))
+        asked.append((_KNOWN_BY_MAIL_ALONE, {"mails": mails}))
+    return asked
 
 
 async def _acquaintances(connection: AsyncConnection, refs: Sequence[CustomerRef]) -> _Acquaintances:
     rows: dict[int, KnownCustomer] = {}
-    for condition in _that_matter(refs):
-        found = await connection.execute(select(customers).where(condition))
+    for asked, values in _that_matter(refs):
+        found = await connection.execute(asked.whole, values)
         rows |= {row["seq"]: _known(row) for row in found.mappings()}
     return _Acquaintances(sorted(rows.values(), key=lambda row: (row.seen_at, row.seq), reverse=True))
 
 
-def _had_last(mail: str, *, limit: int) -> Select[tuple[int]]:
+def _had_last(mail: str | BindParameter[Any], *, limit: int) -> Select[tuple[int]]:
     """The rows that have a mail address, those seen last first."""
     newest_first = customers.c.seen_at.desc(), customers.c.seq.desc()
     return select(customers.c.seq).where(customers.c.email == mail).order_by(*newest_first).limit(limit)
@@ -152,12 +179,15 @@ async def hold_customers(connection: AsyncConnection, refs: Sequence[CustomerRef
     if not is_shared(connection.dialect):
         return
     await hold(connection, Held.NAMES, {f"{kind} {name}" for ref in refs for kind, name in _names(ref)})
-    matter = [select(customers.c.seq).where(condition) for condition in _that_matter(refs)]
+    asked = _that_matter(refs)
+    matter = [rows.numbers for rows, _ in asked]
+    named = {name: value for _, values in asked for name, value in values.items()}
     if seqs:
         matter.append(select(customers.c.seq).where(customers.c.seq.in_(seqs)))
+    one_list = select(union_all(*matter).subquery().c.seq) if matter else None
     held: set[int] = set()
     # While this waited for a row its address may have gone to somebody else: then another one had it last.
-    while matter and (more := set((await connection.execute(union_all(*matter))).scalars()) - held):
+    while one_list is not None and (more := set((await connection.execute(one_list, named)).scalars()) - held):
         await connection.execute(
             select(customers.c.seq)
             .where(customers.c.seq.in_(more))

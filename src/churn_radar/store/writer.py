@@ -36,7 +36,7 @@ MAX_UNITS = 16
 
 # While a blast keeps coming, work gets this much of the writer's time; measured, the door then answers half as
 # often again, and its slowest answers take half as long. Triage of all that the App API can show takes less.
-WORK_SHARE = 0.2
+WORK_SHARE = 0.1
 # Rows that come in ones and twos leave the writer time enough for everybody.
 DOOR_BUSY_ROWS = 8
 DOOR_CALM_SECONDS = 0.1

@@ -71,7 +71,7 @@ async def place(*, at_once: bool = True, failing: Exception | None = None) -> As
 
     door = CountingDoor(keep, secrets=[SECRET], alert_events=ALERTS, max_body_bytes=100_000)
     with contextlib.closing(bind("127.0.0.1", 0)) as listener:
-        server = server_for(Front(FastAPI(), door))
+        server = server_for(Front(app := FastAPI(), door, app))
         here = Place(door, listener.getsockname()[1], server)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await until(lambda: server.started)

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import signal
-import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +20,7 @@ import httpx
 from churn_radar.intake.door import PATH
 from churn_radar.sending import signed_headers
 from churn_radar.simulator.people import PEOPLE
+from tests.support import nursery
 
 SECRET = "signing-key-of-the-tests-0451"
 API_KEY = "api-key-of-the-tests-0451"
@@ -87,7 +88,7 @@ class ServiceProcess:
     folder: Path
     settings: Mapping[str, str]
     arguments: tuple[str, ...] = ("serve",)
-    process: asyncio.subprocess.Process | None = None
+    process: nursery.Process | None = None
     url: str = ""
     starts: int = 0
     _files: list[Any] = field(default_factory=list)
@@ -109,15 +110,12 @@ class ServiceProcess:
         out = (self.folder / "out.txt").open("ab")
         log = (self.folder / "log.jsonl").open("ab")
         self._files += [out, log]
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "churn_radar",
-            *self.arguments,
-            stdout=out,
-            stderr=log,
-            cwd=self.folder,
+        self.process = await nursery.start(
+            self.arguments,
+            folder=self.folder,
             env=clean_environment(**self.settings),
+            stdout=out.fileno(),
+            stderr=log.fileno(),
         )
         self.starts += 1
 
@@ -228,16 +226,19 @@ async def output_of(
     *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, patience: float = 60
 ) -> tuple[int, bytes, bytes]:
     """As `run_command`, byte for byte."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "churn_radar",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        stdin=asyncio.subprocess.DEVNULL,
-        cwd=cwd,
-        env=clean_environment(**(env or {})),
-    )
-    out, err = await asyncio.wait_for(process.communicate(), patience)
-    return process.returncode or 0, out, err
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = await nursery.start(
+            arguments,
+            folder=cwd,
+            env=clean_environment(**(env or {})),
+            stdout=out.fileno(),
+            stderr=err.fileno(),
+        )
+        try:
+            code = await asyncio.wait_for(process.wait(), patience)
+        except TimeoutError:
+            process.kill()
+            raise
+        out.seek(0)
+        err.seek(0)
+        return code, out.read(), err.read()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import random
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +28,7 @@ from churn_radar.intake.door import PATH
 from churn_radar.simulator.customerio import CustomerioSimulation, create_customerio
 from churn_radar.simulator.mavera import CHAT, MaveraSimulation, MaveraState, create_mavera
 from churn_radar.simulator.server import running
+from tests.support import nursery
 from tests.support.service import assert_nothing_personal, clean_environment, service_settings
 from tests.torture.letters import Letter, Said, crowd, write_letters
 from tests.torture.reading import FileReading, Reading
@@ -67,18 +68,20 @@ class Victim:
     settings: Mapping[str, str]
     url: str
     log: IO[bytes]
-    process: asyncio.subprocess.Process | None = None
+    process: nursery.Process | None = None
     boot_seconds: float = 1.0
 
     async def spawn(self) -> None:
         """Start, without waiting for anything."""
-        self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "churn_radar", "serve"),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=self.log,
-            cwd=self.folder,
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        self.process = await nursery.start(
+            ["serve"],
+            folder=self.folder,
             env=clean_environment(**self.settings),
+            stdout=nowhere,
+            stderr=self.log.fileno(),
         )
+        os.close(nowhere)
 
     async def up(self, http: httpx.AsyncClient) -> None:
         """Wait until it answers; raises AssertionError when it has ended instead."""

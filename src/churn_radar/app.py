@@ -71,6 +71,7 @@ from churn_radar.work.engines import Machinery, create_engine
 from churn_radar.work.joining import JoinRule
 from churn_radar.work.quarantine import Quarantine, check_folder
 from churn_radar.work.redeliver import Redelivered, redeliver
+from churn_radar.work.reminders import Reminders
 from churn_radar.work.replay import Replayed, replay_all
 from churn_radar.work.steps import utc_now
 from churn_radar.work.tasks import Step, Task
@@ -273,8 +274,11 @@ async def running_service(
             sinks=outlets.sinks,
             signing_key=await _signing_key(settings, record),
         )
-        tidying = asyncio.create_task(service.quarantine.keep_bounded(), name="quarantine")
-        stack.push_async_callback(_end, tidying)
+        timers = {"quarantine": service.quarantine.keep_bounded()}
+        if with_worker:
+            timers["reminders"] = Reminders(record, outlets.sinks, outlets.filters).keep_on()
+        for name, timer in timers.items():
+            stack.push_async_callback(_end, asyncio.create_task(timer, name=name))
         yield service
     log.info("service.stopped")
 
@@ -284,7 +288,7 @@ def door_of(settings: Settings, accept: Accept) -> Door:
     return Door(
         accept,
         secrets=[secret.get_secret_value().encode() for secret in settings.cio_webhook_secret],
-        alert_events=settings.alert_events,
+        alert_events=settings.kept_events,
         max_body_bytes=settings.max_body_bytes,
         max_bodies_bytes=settings.max_bodies_megabytes * 1024 * 1024,
     )
@@ -297,7 +301,7 @@ def _into(record: Record) -> Accept:
 
 def _drain_of(settings: Settings, buffer: Buffer, record: Record) -> Drain:
     def read(body: bytes, received_at: datetime) -> Arrival | None:
-        arrival = read_body(body, settings.alert_events, received_at=received_at)
+        arrival = read_body(body, settings.kept_events, received_at=received_at)
         return None if isinstance(arrival, NotASignal) else arrival
 
     return Drain(buffer, record.accept_soon, read, ready=record.check, hold_seconds=settings.buffer_hold_seconds)

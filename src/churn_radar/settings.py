@@ -39,6 +39,7 @@ from churn_radar.buffer.url import read_buffer_url
 from churn_radar.errors import SettingsError
 from churn_radar.research.budget import Budget
 from churn_radar.triage.account import AttributeNames, Rules
+from churn_radar.triage.kinds import HINTS
 
 PREFIX = "CHURN_RADAR_"
 ENV_FILE_VARIABLE = f"{PREFIX}ENV_FILE"
@@ -325,6 +326,9 @@ class Settings(BaseSettings):
         ("unsubscribed", "bounced", "complained"),
         description="Kinds of event that count as a churn signal, comma-separated.",
         examples=["unsubscribed,bounced,complained"],
+    )
+    subscription_hints: bool = Field(
+        True, description="Show on an open brief that its customer has subscribed again (`subscribed` events)."
     )
     research_plans: LowerWords = Field(
         ("pro", "enterprise", "business"),
@@ -637,6 +641,11 @@ class Settings(BaseSettings):
     def path_prefix(self) -> str:
         """Where the pages are under their public address: `/churn`, or nothing."""
         return urlsplit(self.public_url).path if self.public_url else ""
+
+    @property
+    def kept_events(self) -> frozenset[str]:
+        """The kinds of event that the door keeps: churn signals, and what is shown on open briefs as a hint."""
+        return frozenset(self.alert_events) | (HINTS if self.subscription_hints else frozenset())
 
     @property
     def triage_rules(self) -> Rules:

@@ -165,7 +165,7 @@ class Workshop:
 
     async def arrive(self, event: Mapping[str, Any], *, force: str | None = None) -> int:
         """Accept an event as the door does; returns its row."""
-        understood = understand(Event.model_validate(event), self.settings.alert_events)
+        understood = understand(Event.model_validate(event), self.settings.kept_events)
         assert isinstance(understood, ChurnEvent)
         arrival = to_arrival(understood, received_at=self.clock(), source="webhook", force_salt=force)
         return await self.accept(arrival)

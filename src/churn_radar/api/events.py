@@ -44,7 +44,7 @@ async def post_event(
     """Pick an example, press execute, and read the brief at `/briefs/{customer_id}` a little later."""
     service = request.app.state.service
     try:
-        understood = understand(event, service.settings.alert_events)
+        understood = understand(event, service.settings.kept_events)
     except NotUnderstood as error:
         raise HTTPException(422, f"the event is not understood: {error.reason}") from None
     if isinstance(understood, NotASignal):

@@ -17,11 +17,12 @@ from churn_radar.errors import NotUnderstood
 from churn_radar.intake.payload import Event, EventData, Identifiers, particular
 from churn_radar.store.arrivals import Arrival
 from churn_radar.triage.customer import CustomerRef
-from churn_radar.triage.kinds import PREFERENCES_CHANGED, UNSUBSCRIBED, event_kind, is_known_object_type
+from churn_radar.triage.kinds import HINTS, PREFERENCES_CHANGED, UNSUBSCRIBED, event_kind, is_known_object_type
 from churn_radar.triage.preferences import PreferenceChange, read_preferences
 
 NOT_STORABLE = "the record would not take it"
 
+CUSTOMER = "customer"
 _NO_NAMES = Identifiers()
 
 # Particulars worth keeping with a signal: enough to find the message again, nothing of its body.
@@ -84,6 +85,9 @@ def understand(event: Event, alert_events: Collection[str]) -> ChurnEvent | NotA
         if read_preferences(content) is PreferenceChange.PARTLY_ON:
             return NotASignal(event.event_id or None)
         kind = UNSUBSCRIBED
+    if kind in HINTS and (event.object_type or CUSTOMER).strip().lower() != CUSTOMER:
+        # Of a topic or a channel, perhaps: only the customer as a whole has come back.
+        return NotASignal(event.event_id or None)
     customer = _customer(event)
     facts = _particulars(event.data) if event.data else {}
     return ChurnEvent(

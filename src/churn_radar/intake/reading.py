@@ -15,6 +15,7 @@ from churn_radar.errors import NotUnderstood
 from churn_radar.intake.events import NotASignal, may_be_signal, to_arrival, to_quarantine, understand
 from churn_radar.intake.payload import decode, read_event, read_name
 from churn_radar.store.arrivals import Arrival
+from churn_radar.triage.kinds import HINTS, event_kind
 
 log = structlog.get_logger(__name__)
 
@@ -22,13 +23,19 @@ log = structlog.get_logger(__name__)
 def read_body(body: bytes, alert_events: Collection[str], *, received_at: datetime) -> Arrival | NotASignal:
     """What to keep of a genuine body: its churn event, or, where it is not understood, every byte of it."""
     event_id: str | None = None
+    hint = False
     try:
         decoded = decode(body)
         event_id = _event_id(decoded)
-        if not may_be_signal(read_name(decoded), alert_events):
+        name = read_name(decoded)
+        if not may_be_signal(name, alert_events):
             return NotASignal(event_id)
+        # Nobody has to look at a hint that cannot be read.
+        hint = event_kind(name) in HINTS
         event = understand(read_event(decoded), alert_events)
     except NotUnderstood as error:
+        if hint:
+            return NotASignal(event_id)
         return to_quarantine(body, error.reason, received_at=received_at, event_id=event_id)
     except Exception as error:
         # A fault of ours must not hold the sender's feed back for an hour: the body waits for the mended release.

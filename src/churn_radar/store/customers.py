@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.store.dialect import Held, hold, is_shared, is_storable
-from churn_radar.store.tables import BY_MAIL_ALONE, briefs, customers, signals
+from churn_radar.store.tables import BY_MAIL_ALONE, briefs, customers, hints, signals
 from churn_radar.triage.customer import CustomerRef, Profile
 
 # A person who asks for an address is shown those who had it last, of any number of customers that share it.
@@ -216,7 +216,7 @@ async def remember_all(connection: AsyncConnection, profiles: Sequence[Profile],
     """Keep profiles that were just read live; returns the customers' row numbers, in the order of the profiles.
 
     One customer under several names becomes one row as soon as one look-up shows the names together; their
-    signals and briefs move to that row.
+    signals, briefs and hints move to that row.
     """
     rows: dict[CustomerRef, int] = {}
     left = {profile.ref: profile for profile in profiles}
@@ -334,7 +334,7 @@ def _values(profile: Profile, before: Profile | None, now: datetime) -> dict[str
 
 
 async def _merge(connection: AsyncConnection, other: int, into: int) -> None:
-    for table in (signals, briefs):
+    for table in (signals, briefs, hints):
         await connection.execute(update(table).where(table.c.customer_seq == other).values(customer_seq=into))
     await connection.execute(delete(customers).where(customers.c.seq == other))
 

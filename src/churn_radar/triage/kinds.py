@@ -10,12 +10,16 @@ UNSUBSCRIBED = "unsubscribed"
 BOUNCED = "bounced"
 COMPLAINED = "complained"
 PREFERENCES_CHANGED = "cio_subscription_preferences_changed"
+SUBSCRIBED = "subscribed"
+
+# Events that speak of staying: no signals, but worth showing on a brief that waits for its end.
+HINTS = frozenset({SUBSCRIBED})
 
 OBJECT_TYPES = frozenset({"customer", "email", "push", "sms", "in_app", "slack", "webhook"})
 
 METRICS = frozenset(
     {
-        "subscribed",
+        SUBSCRIBED,
         UNSUBSCRIBED,
         PREFERENCES_CHANGED,
         "drafted",

@@ -20,8 +20,10 @@ from churn_radar.store.tables import Status
 from churn_radar.triage.account import Rules
 from churn_radar.triage.customer import CustomerRef
 from churn_radar.triage.decision import Decision, Research, triage
+from churn_radar.triage.kinds import HINTS
 from churn_radar.triage.priority import priority
 from churn_radar.work.enrich import Enriched, Found, LookUp, enrich, fresh
+from churn_radar.work.hints import settle_hints
 from churn_radar.work.joinable import joinable
 from churn_radar.work.joining import Joining, JoinRule
 from churn_radar.work.steps import Floor, fail, held, not_due
@@ -74,7 +76,9 @@ class TriageStep:
                 outcomes[signal.seq] = wait
             else:
                 due.append(signal)
-        if due:
+        hints = [signal for signal in due if signal.kind in HINTS - self.rules.alert_events]
+        outcomes |= await settle_hints(self.floor, hints)
+        if due := [signal for signal in due if signal not in hints]:
             outcomes |= await self._triage(due)
         return [outcomes.get(seq, Done()) for seq in seqs]
 

@@ -100,6 +100,19 @@ async def test_what_makes_no_sense_is_refused_and_changes_nothing(tmp_path: Path
         assert (await live.http.get(f"/outcomes/{brief_id}")).json()["history"] == []
 
 
+async def test_readers_read_and_the_audit_trail_names_who_changed_what_but_no_customer(tmp_path: Path) -> None:
+    reader = {"X-API-Key": "a-reader-key-of-the-tests"}
+    async with service(tmp_path, sinks=[], reader_api_keys=reader["X-API-Key"]) as live:
+        brief_id = await a_brief(live)
+        assert (await live.stranger.get(f"/outcomes/{brief_id}", headers=reader)).status_code == 200
+        refused = await live.stranger.post(f"/outcomes/{brief_id}", json={"outcome": "saved"}, headers=reader)
+        assert refused.status_code == 403
+        told = (await live.http.post(f"/outcomes/{brief_id}", json={"outcome": "saved", "note": "Priya agreed"})).json()
+        assert told["history"][0]["who"].startswith("key ")
+        [line, *_] = (await live.http.get("/audit")).json()["items"]
+        assert (line["action"], line["subject"], line["detail"]) == ("outcome", brief_id, "saved")
+
+
 async def test_a_brief_that_is_not_there_is_not_found_and_a_stranger_is_refused(tmp_path: Path) -> None:
     async with service(tmp_path, sinks=[]) as live:
         for answer in (

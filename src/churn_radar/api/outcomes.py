@@ -10,7 +10,8 @@ from fastapi import APIRouter, Body, Depends, HTTPException, Path, Request
 from pydantic import AwareDatetime, BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.api.auth import KeyedRoute, require_key
+from churn_radar.api.audit import note as note_change
+from churn_radar.api.auth import KeyedRoute, Operator, require_key
 from churn_radar.api.errors import documented
 from churn_radar.api.signals import record_of
 from churn_radar.outcome.rules import (
@@ -96,11 +97,6 @@ Read = TypeVar("Read")
 Change = Callable[[AsyncConnection, datetime], Awaitable[Handling | None]]
 
 
-def who_of(request: Request) -> str:
-    """Who asks, as the story of a brief tells it."""
-    return "API"
-
-
 async def _told(connection: AsyncConnection, handling: Handling) -> BriefHandling:
     story = await story_of(connection, handling.seq)
     hinted = (await hints_since(connection, [handling.customer_seq]))[handling.customer_seq]
@@ -151,14 +147,17 @@ async def read_outcome(request: Request, brief_id: BriefId) -> BriefHandling:
     responses=documented(401, 403, 404, 413, 422, 503, not_found=UNKNOWN),
 )
 async def post_outcome(
-    request: Request, brief_id: BriefId, wanted: Annotated[OutcomeWanted, Body(openapi_examples=_OUTCOME_EXAMPLES)]
+    request: Request,
+    who: Operator,
+    brief_id: BriefId,
+    wanted: Annotated[OutcomeWanted, Body(openapi_examples=_OUTCOME_EXAMPLES)],
 ) -> BriefHandling:
     """What is said last counts; what was said before is kept. The same again, without a note, does nothing."""
     note = sensible(read_note, wanted.note)
-    who = who_of(request)
+    await note_change(request, who, "outcome", brief_id, wanted.outcome or "taken back")
     return await _changed(
         request,
-        lambda connection, now: set_outcome(connection, brief_id, wanted.outcome, who=who, now=now, note=note),
+        lambda connection, now: set_outcome(connection, brief_id, wanted.outcome, who=who.name, now=now, note=note),
     )
 
 
@@ -169,6 +168,7 @@ async def post_outcome(
 )
 async def put_owner(
     request: Request,
+    who: Operator,
     brief_id: BriefId,
     wanted: Annotated[
         OwnerWanted,
@@ -177,8 +177,8 @@ async def put_owner(
 ) -> BriefHandling:
     """A name as your team uses it; nothing is looked up."""
     owner = sensible(read_owner, wanted.owner)
-    who = who_of(request)
-    return await _changed(request, lambda connection, now: assign(connection, brief_id, owner, who=who, now=now))
+    await note_change(request, who, "assign", brief_id)
+    return await _changed(request, lambda connection, now: assign(connection, brief_id, owner, who=who.name, now=now))
 
 
 @router.put(
@@ -188,6 +188,7 @@ async def put_owner(
 )
 async def put_snooze(
     request: Request,
+    who: Operator,
     brief_id: BriefId,
     wanted: Annotated[
         SnoozeWanted,
@@ -205,9 +206,9 @@ async def put_snooze(
     if wanted.until is not None:
         now = request.app.state.service.now()
         until = sensible(lambda moment: read_snooze(moment, now), wanted.until.astimezone(UTC))
-    who = who_of(request)
+    await note_change(request, who, "snooze", brief_id, until.isoformat() if until else "fetched back")
     return await _changed(
-        request, lambda connection, now: snooze(connection, brief_id, until, who=who, now=now, note=note)
+        request, lambda connection, now: snooze(connection, brief_id, until, who=who.name, now=now, note=note)
     )
 
 

@@ -7,7 +7,7 @@ import secrets
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.store.dialect import insert_or_ignore
+from churn_radar.store.dialect import insert_if_new
 from churn_radar.store.record import Record
 from churn_radar.store.tables import kept_keys
 
@@ -34,7 +34,9 @@ async def _load(connection: AsyncConnection, name: str) -> bytes | None:
 
 
 async def _load_or_make(connection: AsyncConnection, name: str) -> bytes:
-    await connection.execute(insert_or_ignore(kept_keys).values(name=name, value=secrets.token_bytes(KEY_BYTES)))
+    await connection.execute(
+        insert_if_new(kept_keys, connection.dialect).values(name=name, value=secrets.token_bytes(KEY_BYTES))
+    )
     found = await _load(connection, name)
     assert found is not None  # noqa: S101  it has just been made, here or by somebody else
     return found

@@ -7,14 +7,16 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.store.dialect import insert_or_ignore
+from churn_radar.store.dialect import insert_if_new
 from churn_radar.store.tables import ended_sessions
 
 
 async def end_session(connection: AsyncConnection, session_id: str, *, now: datetime, until: datetime) -> None:
     """Let a session count no more; `until` is when it would have ended by itself. Forgets those that have by now."""
     await connection.execute(delete(ended_sessions).where(ended_sessions.c.until < now))
-    await connection.execute(insert_or_ignore(ended_sessions).values(session_id=session_id, until=until))
+    await connection.execute(
+        insert_if_new(ended_sessions, connection.dialect).values(session_id=session_id, until=until)
+    )
 
 
 async def is_ended(connection: AsyncConnection, session_id: str) -> bool:

@@ -32,6 +32,8 @@ from sqlalchemy import event
 from churn_radar.intake.events import ChurnEvent, to_arrival, to_quarantine, understand
 from churn_radar.intake.payload import Event
 from churn_radar.store import arrivals
+from churn_radar.store.at_risk import risk_since
+from churn_radar.store.brief_search import Place, Wanted, search_briefs
 from churn_radar.store.outcome_sums import count_new
 from churn_radar.store.record import Record
 from churn_radar.store.tables import Status, metadata
@@ -123,6 +125,7 @@ async def live_through_everything(folder: Path) -> dict[str, Overheard]:
         await live.http.post("/signals/replay", json={"status": "dead"})
         await live_through_outcomes(live, [brief["id"] for brief in first["items"]])
         await live_through_a_quarantine(live)
+        await look_for_briefs(live)
         await live.http.get("/readyz")
         await look_at_the_pages(live)
     # A morning with Mave down: signals wait, are put off, and are listed so; then a restart takes them up.
@@ -182,6 +185,16 @@ async def live_through_a_quarantine(live: work.Running) -> None:
     assert (await live.http.post("/quarantine/import", json={"file": told["file"]})).json()["brought_back"] == 3
     live.service.quarantine.max_bytes = 0
     assert await live.service.quarantine.tidy() == 3
+
+
+async def look_for_briefs(live: work.Running) -> None:
+    """What the pages ask of the briefs: sums, and pages of what is dearest, by every filter."""
+    every = Wanted(persona="pro", plan="pro", kind="bounced", mrr_from=1, mrr_to=9, since=work.NOON, before=work.NOON)
+    async with live.service.record.read() as connection:
+        await risk_since(connection, 0, currency="USD")
+        for wanted in (Wanted(), every, Wanted(at_risk=True), Wanted(customer="crowd_12")):
+            for after in (None, Place(500.0, 3)):
+                await search_briefs(connection, wanted, after=after, limit=3)
 
 
 def listening_init(init: Any, heard: dict[str, Overheard]) -> Any:

@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.outcome.counting import difference
 from churn_radar.research.brief import Brief, Hint
+from churn_radar.store.at_risk import count_brief
+from churn_radar.store.brief_names import name_brief
 from churn_radar.store.hints import Hinted, hints_since
 from churn_radar.store.outcome_sums import add, counted
 from churn_radar.store.tables import briefs, customers, signals
@@ -112,12 +114,15 @@ def _brief(row: RowMapping, event_ids: list[str], *, may: Consent, hinted: Seque
 
 
 async def insert_brief(connection: AsyncConnection, values: dict[str, Any]) -> int:
-    """Keep a brief, and count it; returns its row number."""
+    """Keep a brief, let it be found, and count it; returns its row number."""
     as_counted = counted(values)
     told = {**values, "offer_label": as_counted.offer, "counted_at": values["created_at"]}
     inserted = await connection.execute(insert(briefs).values(**told).returning(briefs.c.seq))
+    seq = int(inserted.scalar_one())
+    await name_brief(connection, seq, **{name: values[name] for name in ("customer_id", "cio_id", "email")})
     await add(connection, difference(None, as_counted))
-    return int(inserted.scalar_one())
+    await count_brief(connection, seq, values)
+    return seq
 
 
 async def load_brief(connection: AsyncConnection, seq: int) -> StoredBrief | None:

@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from churn_radar.store.at_risk import keep_newest
 from churn_radar.store.dialect import Held, hold, is_shared, is_storable
 from churn_radar.store.tables import BY_MAIL_ALONE, briefs, customers, hints, signals
 from churn_radar.triage.customer import CustomerRef, Profile
@@ -336,6 +337,7 @@ def _values(profile: Profile, before: Profile | None, now: datetime) -> dict[str
 async def _merge(connection: AsyncConnection, other: int, into: int) -> None:
     for table in (signals, briefs, hints):
         await connection.execute(update(table).where(table.c.customer_seq == other).values(customer_seq=into))
+    await keep_newest(connection, into)
     await connection.execute(delete(customers).where(customers.c.seq == other))
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.outcome.rules import TELLS_OF_CONTACT, Outcome, is_open
+from churn_radar.store.at_risk import put_back, take_off
 from churn_radar.store.dialect import is_storable
 from churn_radar.store.outcome_sums import counted, recount
 from churn_radar.store.tables import brief_history, briefs, reminders
@@ -142,6 +143,7 @@ async def set_outcome(
     changed = await _change(connection, row["seq"], values)
     await _tell(connection, row["seq"], What.OUTCOME, outcome, who=who, now=now, note=note, link=link)
     await recount(connection, row["seq"], counted(row) if row["counted_at"] else None, counted(changed), now)
+    await (put_back(connection, row["seq"]) if is_open(outcome) else take_off(connection, [row["seq"]]))
     return _handling(changed)
 
 

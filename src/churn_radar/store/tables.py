@@ -136,6 +136,9 @@ metadata = MetaData(
 # On SQLite only the exact type INTEGER makes a primary key the fast row id.
 _Seq = BigInteger().with_variant(Integer, "sqlite")
 
+# Text in the order of its bytes, as it is on SQLite anyway: there a beginning is a range.
+_ByBytes = String(200).with_variant(String(200, collation="C"), "postgresql")
+
 
 def _index_where(name: str, condition: str, *columns: str | ColumnElement[Any]) -> Index:
     """An index of those rows only that meet a condition."""
@@ -289,7 +292,42 @@ briefs = Table(
     _index_where("ix_briefs_snoozed", SNOOZED, "snoozed_until"),
     _index_where("ix_briefs_reminded", REMINDED, "reminded_at"),
     _index_where("ix_briefs_uncounted", UNCOUNTED, "counted_at", "seq"),
+    # Dearest first, with all that a list is filtered by: no brief is read to find out that it is not wanted.
+    Index(
+        "ix_briefs_dearest",
+        *("mrr", "seq", "event_type", "plan", "persona_type", "created_at", "outcome", "owner"),
+    ),
     sqlite_autoincrement=True,
+)
+
+at_risk = Table(
+    "at_risk",
+    metadata,
+    # Holds on to its brief, so that none goes without being taken off the sums.
+    Column("brief_seq", _Seq, ForeignKey("briefs.seq"), primary_key=True, autoincrement=False),
+)
+
+risk_days = Table(
+    "risk_days",
+    metadata,
+    Column("currency", String(3), primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False, comment="days since 1970, UTC"),
+    Column("persona_type", Text, primary_key=True),
+    Column("event_type", String(64), primary_key=True),
+    Column("briefs", BigInteger, nullable=False, comment="all of that day"),
+    Column("mrr", BigInteger, nullable=False, comment="theirs, in hundredths"),
+    Column("open_briefs", BigInteger, nullable=False, comment="those that are still at risk"),
+    Column("open_mrr", BigInteger, nullable=False, comment="theirs, in hundredths"),
+    sqlite_with_rowid=False,
+)
+
+brief_names = Table(
+    "brief_names",
+    metadata,
+    Column("name", _ByBytes, primary_key=True, comment="lower case: an id, a mail address, or its host"),
+    Column("brief_seq", _Seq, ForeignKey("briefs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Index("ix_brief_names_brief_seq", "brief_seq"),
+    sqlite_with_rowid=False,
 )
 
 deliveries = Table(

@@ -36,12 +36,7 @@ def documents(name: str) -> list[dict[str, Any]]:
 
 
 FILES = sorted(path.name for path in KUBERNETES.glob("*.yaml"))
-DEPLOYMENTS = [
-    pytest.param(document, id=name)
-    for name in FILES
-    for document in documents(name)
-    if document["kind"] == "Deployment"
-]
+DEPLOYMENTS = [document for name in FILES for document in documents(name) if document["kind"] == "Deployment"]
 
 
 def named_in(text: str) -> set[str]:
@@ -133,7 +128,7 @@ def test_the_example_of_a_secret_holds_no_value() -> None:
     ].keys()
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda found: found["metadata"]["name"])
 def test_pods_have_no_rights_take_over_before_others_go_and_are_given_time_to_end(deployment: dict[str, Any]) -> None:
     assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     pod = deployment["spec"]["template"]["spec"]
@@ -160,7 +155,7 @@ def test_the_door_is_killed_for_silence_and_passed_over_when_not_ready() -> None
 
 
 def test_budget_and_service_mean_pods_that_there_are() -> None:
-    pods = [deployment.values[0]["spec"]["template"]["metadata"]["labels"] for deployment in DEPLOYMENTS]
+    pods = [deployment["spec"]["template"]["metadata"]["labels"] for deployment in DEPLOYMENTS]
     selectors = [budget["spec"]["selector"]["matchLabels"] for budget in documents("disruption.yaml")]
     selectors += [service["spec"]["selector"] for service in documents("service.yaml")]
     assert all(any(selector.items() <= labels.items() for labels in pods) for selector in selectors)

@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 import structlog
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from churn_radar import __version__
@@ -216,19 +215,11 @@ async def running_service(
             await require_current(settings.database_url, ENGINE)
         machinery = await stack.enter_async_context(create_engine(settings))
         shared = machinery.postgres
-        if shared is not None and not with_worker:
-            shared.pack(Step.TRIAGE, most=TRIAGE_BATCH)
-
-        async def on_stored(connection: AsyncConnection, new: Sequence[Accepted]) -> None:
-            if shared is not None:
-                tasks = [Task(Step.TRIAGE, each.seq) for each in new if each.seq is not None]
-                await shared.enqueue_within(connection, tasks, are_new=True)
-
         record = await stack.enter_async_context(
             open_record(
                 settings.database_url,
                 on_accepted=on_accepted,
-                on_stored=on_stored,
+                jobs_of_new=shared.jobs_of_new(Step.TRIAGE, most=TRIAGE_BATCH) if shared is not None else None,
                 commit_timeout_seconds=settings.commit_timeout_seconds,
                 max_waiting=settings.max_waiting_requests,
                 connections=settings.database_connections,

@@ -199,12 +199,12 @@ async def test_work_is_added_with_the_callers_transaction_or_not_at_all(database
     try:
         taken_back = connection.transaction()
         await taken_back.start()
-        await engine.enqueue_within(connection, [Task(Step.TRIAGE, 1)], are_new=True)
+        await engine.enqueue_within(connection, [Task(Step.TRIAGE, 1)])
         await taken_back.rollback()
         assert await jobs(driver) == 0
 
         async with connection.transaction():
-            await engine.enqueue_within(connection, [Task(Step.TRIAGE, 2)], are_new=True)
+            await engine.enqueue_within(connection, [Task(Step.TRIAGE, 2)])
             assert await jobs(driver) == 0
         assert await jobs(driver) == 1
     finally:
@@ -219,7 +219,7 @@ async def test_a_job_that_is_put_in_at_commit_is_heard_of_at_once(database: str,
         async with running(engine):
             await asyncio.sleep(0.5)
             async with connection.transaction():
-                await engine.enqueue_within(connection, [Task(Step.TRIAGE, 1)], are_new=True)
+                await engine.enqueue_within(connection, [Task(Step.TRIAGE, 1)])
             began = time.monotonic()
             await seen(done, 1)
     finally:
@@ -424,7 +424,7 @@ def test_the_migrations_make_the_shared_tables() -> None:
 
 async def test_a_process_that_only_adds_work_packs_it_as_the_workers_do(driver: PatientDriver) -> None:
     engine = PostgresEngine(driver)
-    engine.pack(Step.TRIAGE, most=50)
+    engine.jobs_of_new(Step.TRIAGE, most=50)
     await engine.enqueue([Task(Step.TRIAGE, seq) for seq in range(120)])
 
     assert await jobs(driver) == 3

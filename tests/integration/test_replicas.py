@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -20,23 +21,26 @@ from churn_radar.errors import RecordUnavailable
 from churn_radar.intake.events import to_quarantine
 from churn_radar.research.budget import Charge, CreditsFor, month_of
 from churn_radar.store import transactions
-from churn_radar.store.arrivals import Accepted, Verdict, arrival_values
+from churn_radar.store.arrivals import Verdict, arrival_values
 from churn_radar.store.credits import Entry, close_entry, open_entry, spent_in
 from churn_radar.store.customers import customers_named, hold_customers, recall, remember, remember_all
 from churn_radar.store.dialect import driver_connection
 from churn_radar.store.held import let_go, putting_off
+from churn_radar.store.jobs import NAMES, jobs_of_new
 from churn_radar.store.record import Record, open_record
 from churn_radar.store.signals import CustomerNames, Signal, advance, any_signal, find_signal, load_signal
 from churn_radar.store.tables import Status, signals
 from churn_radar.triage.customer import CustomerRef, Profile
 from churn_radar.work.claim import Claim
 from churn_radar.work.due import signals_put_off
+from churn_radar.work.engine_postgres import PostgresEngine
 from churn_radar.work.joining import JoinRule
 from churn_radar.work.replay import replay
-from churn_radar.work.tasks import Step
+from churn_radar.work.tasks import Step, Task
 from churn_radar.work.troubles import Troubles
 from tests.support.cutting import way_to
 from tests.support.door import NOW, arrival, as_body
+from tests.support.jobs_database import connected
 from tests.support.postgres import Scratch
 from tests.support.work import Workshop, payload, until, workshop
 
@@ -77,28 +81,44 @@ async def test_rows_are_numbered_in_the_order_of_their_arrival(postgres: Scratch
     assert numbers == sorted(number for number in numbers if number is not None)
 
 
-async def test_what_is_to_happen_with_new_rows_is_in_their_transaction(postgres: Scratch) -> None:
-    heard: list[Accepted] = []
+async def test_new_signals_and_their_jobs_are_stored_together(postgres: Scratch) -> None:
+    jobs = f"SELECT convert_from(payload, 'UTF8'), dedupe_key FROM {NAMES.queue_table} ORDER BY id"  # noqa: S608
+    async with replicas(postgres.url, 1, jobs_of_new=jobs_of_new("triage", most=3)) as [record]:
+        body = to_quarantine(b"{", "no JSON", received_at=NOW, event_id=None)
+        stored = await asyncio.gather(*(record.accept(each) for each in (*map(arrival, "abcd"), body, arrival("a"))))
+        numbers = [each.seq for each in stored[:4]]
+        assert sorted(postgres.rows(jobs)) == [
+            (",".join(map(str, numbers[:3])), None),
+            (str(numbers[3]), f"triage:{numbers[3]}"),
+        ]
+        # Neither what is there already nor what waits for a person makes a job.
+        await asyncio.gather(*(record.accept(each) for each in (arrival("a"), body)))
+        assert len(postgres.rows(jobs)) == 2
+        postgres.run(f"ALTER TABLE {NAMES.queue_table} ADD CONSTRAINT none_more CHECK (id < 0) NOT VALID")
+        try:
+            with pytest.raises(RecordUnavailable):
+                await record.accept(arrival("e"))
+        finally:
+            postgres.run(f"ALTER TABLE {NAMES.queue_table} DROP CONSTRAINT none_more")
+        assert postgres.run("SELECT count(*) FROM signals WHERE event_key = 'e'") == 0
 
-    async def on_stored(connection: AsyncConnection, accepted: Sequence[Accepted]) -> None:
-        raw = await driver_connection(connection)
-        # By the driver's own hands, and still in the same transaction: it sees the rows that nobody else does.
-        assert await raw.fetchval("SELECT count(*) FROM signals") == len(accepted)
-        await raw.execute("UPDATE signals SET reason = 'seen' WHERE seq = ANY($1)", [each.seq for each in accepted])
-        heard.extend(accepted)
-        if any(each.public_id == "bad" for each in accepted):
-            raise ZeroDivisionError
 
-    async with replicas(postgres.url, 1, on_stored=on_stored) as [record]:
-        with pytest.raises(RecordUnavailable):
-            await record.accept(arrival("bad"))
-        assert postgres.run("SELECT count(*) FROM signals") == 0
-        await record.accept(arrival("a"))
-        assert postgres.rows("SELECT event_id, reason FROM signals") == [("a", "seen")]
-        heard.clear()
-        await record.accept(arrival("a"))
-        await record.accept(to_quarantine(b"{", "no JSON", received_at=NOW, event_id=None))
-        assert heard == []
+async def test_the_door_makes_the_same_job_as_the_engine(postgres: Scratch) -> None:
+    job = f"SELECT to_jsonb(job) FROM {NAMES.queue_table} AS job"  # noqa: S608
+    as_of = {"id", "created", "updated", "heartbeat", "execute_after"}
+    async with replicas(postgres.url, 1, jobs_of_new=jobs_of_new("triage", most=50)) as [record]:
+        stored = await record.accept(arrival("a"))
+    [by_door] = postgres.rows(job)
+    postgres.run(f"DELETE FROM {NAMES.queue_table}")  # noqa: S608
+    assert stored.seq is not None
+    async with connected(postgres.url) as driver:
+        await PostgresEngine(driver).enqueue([Task(Step.TRIAGE, stored.seq)])
+    [by_engine] = postgres.rows(job)
+    door, engine = (
+        {name: value for name, value in json.loads(each).items() if name not in as_of}
+        for (each,) in (by_door, by_engine)
+    )
+    assert door == engine
 
 
 async def test_a_driver_connection_is_inside_the_transaction_even_before_its_first_statement(postgres: Scratch) -> None:
@@ -498,10 +518,11 @@ async def test_work_whose_commit_nobody_heard_of_is_done_once(postgres: Scratch,
 
 async def test_an_event_whose_commit_nobody_heard_of_is_kept_once(postgres: Scratch) -> None:
     async with way_to(postgres.url) as way, replicas(way.url, 1) as [record]:
-        way.cut_answers_to = b"COMMIT"
+        await record.accept(arrival("before"))
+        way.cut_answers_to = b"customer-a"
         assert (await record.accept(arrival("a"))).verdict in (Verdict.ACCEPTED, Verdict.DUPLICATE)
         assert way.cuts == 1
-    assert postgres.run("SELECT count(*) FROM signals") == 1
+    assert postgres.run("SELECT count(*) FROM signals WHERE event_key = 'a'") == 1
 
 
 async def test_a_database_that_is_stopped_is_unavailable_and_then_available_again(

@@ -22,7 +22,7 @@ from churn_radar.intake.door import MAX_BODIES_BYTES, PATH, Door
 from churn_radar.intake.signature import sign
 from churn_radar.store import arrivals_postgres
 from churn_radar.store.arrivals import Accepted, Arrival, Cursor, insert_arrivals
-from churn_radar.store.dialect import is_shared
+from churn_radar.store.dialect import driver_connection, is_shared
 from churn_radar.store.record import Record, open_record
 from churn_radar.store.signals import Signal, list_signals, quarantined_body
 from churn_radar.store.tables import Status
@@ -55,7 +55,9 @@ def arrival(key: str, **values: Any) -> Arrival:
 async def insert_into(connection: AsyncConnection, arrivals: Sequence[Arrival]) -> list[Accepted]:
     """What the door's own writer does to arrivals, on a connection of SQLAlchemy's."""
     if is_shared(connection.dialect):
-        return await arrivals_postgres.insert_arrivals(connection, arrivals)
+        raw = await driver_connection(connection)
+        statement = await raw.prepare(arrivals_postgres.insert_text())
+        return await arrivals_postgres.insert_arrivals(raw, statement, arrivals)
     return await connection.run_sync(lambda sync: insert_arrivals(cast("Cursor", sync.connection.cursor()), arrivals))
 
 

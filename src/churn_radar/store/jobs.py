@@ -110,14 +110,9 @@ class JobQueries(Queries):
         priorities: list[int],
         delays: list[timedelta | None],
         keys: list[str | None],
-        *,
-        are_new: bool = False,
     ) -> None:
-        """Add jobs. One that waits already under its key is kept: with the higher priority, at the earlier moment.
-
-        `are_new` spares the look for those that wait.
-        """
-        if not are_new and (keyed := [at for at, key in enumerate(keys) if key is not None]):
+        """Add jobs. One that waits already under its key is kept: with the higher priority, at the earlier moment."""
+        if keyed := [at for at, key in enumerate(keys) if key is not None]:
             await self.driver.execute(
                 _BRING_FORWARD, [keys[at] for at in keyed], [delays[at] or timedelta() for at in keyed]
             )
@@ -126,6 +121,21 @@ class JobQueries(Queries):
     async def backlog(self) -> Mapping[str, int]:
         """How many jobs wait or run, by entry point."""
         return {str(row["entrypoint"]): int(str(row["jobs"])) for row in await self.driver.fetch(_BACKLOG)}
+
+
+def jobs_of_new(step: str, *, most: int) -> str:
+    """Part of the statement that stores the door's signals: a job of `step` for each `most` of what it `stored`.
+
+    The same job as `JobQueries.add` makes, without another way to the server and back. PgQueuer's log, which is emptied
+    every minute, does not hear of it.
+    """
+    return f"""
+    INSERT INTO {_QUEUE} (priority, entrypoint, payload, dedupe_key, status)
+    SELECT 0, '{step}', convert_to(string_agg(seq::text, ',' ORDER BY seq), 'UTF8'),
+        CASE WHEN count(*) = 1 THEN '{step}:' || min(seq) END, 'queued'
+    FROM (SELECT seq, (row_number() OVER (ORDER BY seq) - 1) / {most} AS bundle FROM stored WHERE is_signal) AS due
+    GROUP BY bundle
+    """  # noqa: S608  no value in it
 
 
 def was_begun(job: Job) -> bool:

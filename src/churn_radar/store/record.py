@@ -24,7 +24,6 @@ from churn_radar.store.postgres import is_postgres
 from churn_radar.store.schema import sqlite_path, upgrade_record
 from churn_radar.store.schema_postgres import EngineSchema
 from churn_radar.store.thread import PRAGMAS, T, Work, WriterThread
-from churn_radar.store.transactions import OnStored
 from churn_radar.store.writer import GroupWriter
 
 READERS = 4
@@ -171,7 +170,7 @@ async def open_record(
     database_url: str,
     *,
     on_accepted: Callable[[Sequence[Accepted]], None] = lambda accepted: None,
-    on_stored: OnStored | None = None,
+    jobs_of_new: str | None = None,
     commit_timeout_seconds: float = 3.0,
     max_waiting: int = 2000,
     connections: int = 10,
@@ -179,8 +178,8 @@ async def open_record(
 ) -> AsyncIterator[Record]:
     """Open the record for as long as the context lasts; `on_accepted` hears of each commit's arrivals.
 
-    What comes last in the list is for Postgres: `on_stored` is awaited with the new arrivals inside the transaction
-    that keeps them, `connections` bounds the pool, `engine_schema` is what else has to be up to date there.
+    What comes last in the list is for Postgres: `jobs_of_new` is what the statement that stores the door's signals does
+    with them (see `store.jobs`), `connections` bounds the pool, `engine_schema` is what else must be up to date there.
     Raises RecordLocked or RecordUnusable (see `churn_radar.store.schema`) before anything is altered.
     """
     if is_postgres(database_url):
@@ -189,7 +188,7 @@ async def open_record(
         opening = open_postgres(
             database_url,
             on_accepted=on_accepted,
-            on_stored=on_stored,
+            jobs_of_new=jobs_of_new,
             commit_timeout_seconds=commit_timeout_seconds,
             max_waiting=max_waiting,
             connections=connections,

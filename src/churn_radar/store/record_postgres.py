@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from churn_radar.store.arrivals import Accepted
+from churn_radar.store.line_postgres import DoorLine
 from churn_radar.store.postgres import make_engine, unavailable
 from churn_radar.store.record import Record
 from churn_radar.store.schema_postgres import EngineSchema, require_current
-from churn_radar.store.transactions import OnStored, Transactions
+from churn_radar.store.transactions import Transactions
 from churn_radar.store.writer import GroupWriter
 
 
@@ -18,7 +19,7 @@ async def open_postgres(
     database_url: str,
     *,
     on_accepted: Callable[[Sequence[Accepted]], None],
-    on_stored: OnStored | None,
+    jobs_of_new: str | None,
     commit_timeout_seconds: float,
     max_waiting: int,
     connections: int,
@@ -26,15 +27,17 @@ async def open_postgres(
 ) -> AsyncIterator[Record]:
     """Open the record for as long as the context lasts, with at most `connections` connections.
 
+    `jobs_of_new` is what the statement that stores the door's signals does with them (see `store.jobs`).
+
     Raises RecordUnusable when the database cannot be reached or its schema is not that of this release.
     """
     await require_current(database_url, engine_schema)
     # One carries the door's rows, which wait for nobody; the rest is for work and for reading.
     for_work = max(1, (connections - 1) // 2)
-    door = make_engine(database_url, size=1)
+    door = DoorLine(database_url, jobs_of_new)
     work = make_engine(database_url, size=for_work)
     reading = make_engine(database_url, size=max(1, connections - 1 - for_work), reading=True)
-    transactions = Transactions(door, work, on_stored=on_stored)
+    transactions = Transactions(door, work)
     rows = GroupWriter(
         transactions.insert,
         on_committed=on_accepted,
@@ -49,10 +52,11 @@ async def open_postgres(
             write=transactions.write,
             check=transactions.check,
             reading=unavailable,
-            engines=[engine.sync_engine for engine in (door, work, reading)],
+            engines=[engine.sync_engine for engine in (reading, work)],
         )
     finally:
         await rows.stop()
         await transactions.close()
-        for engine in (door, work, reading):
+        await door.close()
+        for engine in (work, reading):
             await engine.dispose()

@@ -1,4 +1,4 @@
-"""Writing on Postgres: the door's rows in shared transactions, each piece of work in one of its own.
+"""Writing on Postgres: the door's rows in shared statements, each piece of work in a transaction of its own.
 
 Several pieces run at once, here and in other replicas, so what must be decided by one at a time takes its turn by
 `hold` (see `churn_radar.store.dialect`). A piece that met another one, or lost its connection, is run again from its
@@ -20,14 +20,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from churn_radar.errors import RecordUnavailable
-from churn_radar.store.arrivals import Accepted, Arrival, Verdict
-from churn_radar.store.arrivals_postgres import insert_arrivals
+from churn_radar.store.arrivals import Accepted, Arrival
+from churn_radar.store.line_postgres import DoorLine
 from churn_radar.store.postgres import READ_ONLY, cause, is_gone, is_worth_repeating, sqlstate, unavailable
 from churn_radar.store.thread import T, Work
 
 log = structlog.get_logger(__name__)
-
-OnStored = Callable[[AsyncConnection, Sequence[Accepted]], Awaitable[None]]
 
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.02
@@ -42,15 +40,11 @@ _TOUCH = text("SELECT current_setting('transaction_read_only'), pg_logical_emit_
 
 
 class Transactions:
-    """Everything that one process writes to a record on Postgres.
+    """Everything that one process writes to a record on Postgres."""
 
-    `on_stored` is awaited with the new rows inside the transaction that keeps them, before its commit.
-    """
-
-    def __init__(self, door: AsyncEngine, work: AsyncEngine, *, on_stored: OnStored | None = None) -> None:
+    def __init__(self, door: DoorLine, work: AsyncEngine) -> None:
         self._door = door
         self._work = work
-        self._on_stored = on_stored
         self._closing = False
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -62,16 +56,7 @@ class Transactions:
         Raises RecordUnavailable when the database cannot take it now; it may have been kept all the same when the
         connection was lost, which the sender's retry then finds as a duplicate.
         """
-
-        async def keep(connection: AsyncConnection) -> list[Accepted]:
-            outcomes = await insert_arrivals(connection, arrivals)
-            if self._on_stored is not None:
-                new = [outcome for outcome in outcomes if outcome.verdict is Verdict.ACCEPTED]
-                if new:
-                    await self._on_stored(connection, new)
-            return outcomes
-
-        return await self._repeat(lambda: _in_transaction(self._door, keep))
+        return await self._repeat(lambda: self._door.insert(arrivals))
 
     async def write(self, work: Work[T]) -> T:
         """Run `work(connection)` in a transaction and return its result once that is on disk.

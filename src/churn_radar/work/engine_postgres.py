@@ -21,7 +21,7 @@ from pgqueuer.models import Job
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.errors import RecordUnavailable
-from churn_radar.store.jobs import NAMES, JobQueries, inside, tidy, was_begun
+from churn_radar.store.jobs import NAMES, JobQueries, inside, jobs_of_new, tidy, was_begun
 from churn_radar.store.postgres_driver import PASSING, PatientDriver
 from churn_radar.work.attempt import Packed, attempt, merged, one_by_one, pack, tell_of_death, unpack
 from churn_radar.work.tasks import Again, BatchHandler, Handler, Outcome, Step, Task
@@ -93,9 +93,13 @@ class PostgresEngine:
                     raise
                 raise RetryRequested(reason="cut off by a stop") from None
 
-    def pack(self, step: Step, *, most: int) -> None:
-        """Let one job of a step stand for up to `most` rows, in a process that adds work and leaves it to others."""
+    def jobs_of_new(self, step: Step, *, most: int) -> str:
+        """How the record adds jobs of a step with the rows that it stores: in the same statement (see `store.jobs`).
+
+        From now on one job of the step stands for up to `most` rows, also in a process that leaves the work to others.
+        """
         self._most[step] = most
+        return jobs_of_new(step.value, most=most)
 
     async def _run(self, step: Step, job: Job, handler: BatchHandler) -> None:
         named = unpack(job.payload)
@@ -133,13 +137,13 @@ class PostgresEngine:
         await self._add(self._queries, pack(tasks, self._most))
 
     async def enqueue_within(
-        self, connection: AsyncConnection | asyncpg.Connection[Any], tasks: Sequence[Task], *, are_new: bool = False
+        self, connection: AsyncConnection | asyncpg.Connection[Any], tasks: Sequence[Task]
     ) -> None:
-        """Add work in the transaction of `connection`. `are_new` tells of rows that were inserted in it as well."""
+        """Add work in the transaction of `connection`."""
         if tasks:
-            await self._add(await inside(connection), pack(tasks, self._most), are_new=are_new)
+            await self._add(await inside(connection), pack(tasks, self._most))
 
-    async def _add(self, queries: JobQueries, jobs: Sequence[Packed], *, are_new: bool = False) -> None:
+    async def _add(self, queries: JobQueries, jobs: Sequence[Packed]) -> None:
         if not jobs:
             return
         chosen = merged(jobs)
@@ -149,7 +153,6 @@ class PostgresEngine:
             [job.priority for job in chosen],
             [job.delay for job in chosen],
             [job.key for job in chosen],
-            are_new=are_new,
         )
 
     def start(self) -> None:

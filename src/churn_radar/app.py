@@ -235,7 +235,7 @@ async def running_service(
             clients += [customerio, mave]
             look_ups = GatheredLookUps(customerio)
             await stack.enter_async_context(
-                opened(outlets.sinks, Parts(look_ups.look_up, _links(settings), machinery.track_pace))
+                opened(outlets.sinks, Parts(look_ups.look_up, links_of(settings), machinery.track_pace))
             )
             worker = Worker(
                 settings,
@@ -310,7 +310,9 @@ async def _signing_key(settings: Settings, record: Record) -> bytes:
         return secrets.token_bytes(KEY_BYTES)
 
 
-def _links(settings: Settings) -> LinksFor:
+def links_of(settings: Settings) -> LinksFor:
+    """What the messages about a brief link to."""
+
     async def links(brief: Brief) -> Sequence[Link]:
         page = brief_page(settings.public_url, brief.id)
         return [Link("Open the brief", page)] if page else []

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from churn_radar import __version__, cli_operating, cli_quarantine
+from churn_radar import __version__, cli_operating, cli_quarantine, cli_sinks
 from churn_radar.cli_tools import fail, moment, out, read_settings, run, tool_settings
 from churn_radar.errors import ChurnRadarError, SettingsError
 
@@ -30,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_quarantine.app)
+app.add_typer(cli_sinks.app)
 app.add_typer(cli_operating.app)
 
 

@@ -5,7 +5,7 @@ Either way it talks to the same API, so a command does the same beside a service
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from churn_radar.api.audit import COMMAND_AGENT
 from churn_radar.app import create_app, running_service
 from churn_radar.errors import RecordLocked, StartError
 from churn_radar.settings import Settings
+from churn_radar.sinks.protocol import Outlets, Sink
 from churn_radar.store.postgres import is_postgres
 from churn_radar.store.schema import SchemaState, inspect_record, sqlite_path
 
@@ -52,11 +53,12 @@ class Api:
 
 
 @asynccontextmanager
-async def reach(settings: Settings, url: str) -> AsyncIterator[Api]:
+async def reach(settings: Settings, url: str, *, sinks: Sequence[Sink] | Outlets = ()) -> AsyncIterator[Api]:
     """The API, for as long as the context lasts; `url` is where a running service answers.
 
     While a service runs it owns the record's file, so it is asked, with the first API key of the settings. Without
     one, and on Postgres always, the record is opened here and no work is done: what is started waits for a worker.
+    `sinks` are those that such a service tells of.
     Raises StartError.
     """
     if not is_postgres(settings.database_url) and (
@@ -70,7 +72,7 @@ async def reach(settings: Settings, url: str) -> AsyncIterator[Api]:
         told_url: str | None = url
         transport: httpx.ASGITransport | None = None
         try:
-            service = await stack.enter_async_context(running_service(settings, with_worker=False, sinks=()))
+            service = await stack.enter_async_context(running_service(settings, with_worker=False, sinks=sinks))
         except RecordLocked:
             pass
         else:

@@ -30,6 +30,11 @@ class Filter:
     personas: tuple[str, ...] = ()
     mrr_from: Decimal | None = None
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is any condition."""
+        return self != EVERYTHING
+
     def why_not(self, facts: Facts) -> str | None:
         """The first condition that a brief does not meet, in words for the record; None when it meets all."""
         if self.plans and facts.plan.lower() not in self.plans:

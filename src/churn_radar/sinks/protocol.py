@@ -185,6 +185,11 @@ def kind_of(name: str) -> str:
     return name.partition(":")[0]
 
 
+def shown(name: str) -> str:
+    """A sink's name for people: whole, unless an address is in it, which may hold a secret."""
+    return f"{kind_of(name)}:…" if "://" in name else name
+
+
 def available() -> list[str]:
     """The kinds of sink that are installed."""
     return sorted({point.name for point in entry_points(group=GROUP)})

@@ -31,6 +31,12 @@ AT_ONCE = 8
 BUSY_DELAY = timedelta(seconds=2)
 
 
+async def hand_over(sink: Sink, brief: Brief) -> None:
+    """Deliver within a time; raises TimeoutError, or what the sink raises."""
+    async with asyncio.timeout(TIMEOUT.total_seconds()):
+        await sink.deliver(brief)
+
+
 @dataclass(frozen=True)
 class DeliverStep:
     """Takes a pending delivery to delivered, at least once."""
@@ -97,8 +103,7 @@ class DeliverStep:
     async def _hand_over(self, sink: Sink, brief: Brief) -> None:
         self._under_way[sink.name] += 1
         try:
-            async with asyncio.timeout(TIMEOUT.total_seconds()):
-                await sink.deliver(brief)
+            await hand_over(sink, brief)
         finally:
             self._under_way[sink.name] -= 1
 

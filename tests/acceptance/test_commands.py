@@ -62,7 +62,7 @@ async def test_a_wrong_value_is_named_with_an_example_and_secrets_are_never_prin
     env = {"CHURN_RADAR_ENVIRONMENT": "development", "CHURN_RADAR_SINKS": "nowhere", "CHURN_RADAR_PORT": "0"}
     code, _, err = await run_command("serve", cwd=tmp_path, env=env)
     assert code == 2
-    assert "there is no sink 'nowhere'; installed are console, jsonl" in err
+    assert "there is no sink 'nowhere'; installed are apprise, console, customerio, jsonl, slack" in err
 
 
 async def test_a_misspelt_setting_is_pointed_out(tmp_path: Path) -> None:

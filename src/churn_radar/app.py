@@ -34,6 +34,7 @@ from churn_radar.api import (
     quarantine,
     replays,
     signals,
+    waiting,
 )
 from churn_radar.api.loopback import LoopbackOnly
 from churn_radar.buffer.drain import Drain
@@ -392,6 +393,17 @@ class Front:
         return self._proxy.prefix(scope["client"][0], given) if given and scope.get("client") else None
 
 
+def create_waiting_app(settings: Settings, buffer: Buffer) -> Front:
+    """What is served before the record is there: the door, into the buffer; everything else says so."""
+    app = FastAPI(title="churn_radar", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    watch = Watch(buffer, settings.buffer_max_length)
+    # Who may see what needs a key is not looked up here.
+    open_metrics = settings.metrics_enabled and not settings.metrics_need_key
+    app.include_router(waiting.router_of(watch, metrics_enabled=open_metrics))
+    errors.install(app)
+    return _front(settings, app, door_of(settings, BufferFirst(buffer, None).accept), pages=app)
+
+
 def create_app(service: Service) -> Front:
     """The whole HTTP application around a running service."""
     settings = service.settings
@@ -421,12 +433,14 @@ def create_app(service: Service) -> Front:
         app.include_router(room.router)
     errors.install(app)
     openapi.install(app)
-    door: ASGIApp = service.door
-    pages = create_pages(service)
+    return _front(settings, app, service.door, create_pages(service))
+
+
+def _front(settings: Settings, app: FastAPI, door: ASGIApp, pages: ASGIApp) -> Front:
     if settings.environment is Environment.DEVELOPMENT:
         app.add_middleware(LoopbackOnly)
         pages = LoopbackOnly(pages)
         if not settings.cio_webhook_secret:
             # A signature proves more than a name: with one, webhooks may come in through a tunnel.
             door = LoopbackOnly(door)
-    return Front(app, door, pages, prefix=settings.path_prefix, proxy=service.proxy)
+    return Front(app, door, pages, prefix=settings.path_prefix, proxy=settings.proxy)

@@ -5,6 +5,7 @@
     ├── StartError              the operator mends the machine: port, folder, file     (exit code 1)
     │   ├── RecordLocked        another process owns the SQLite file
     │   └── RecordUnusable      damaged, unwritable, newer than this release
+    │       └── RecordAway      its server does not answer now: start it, or wait for it
     ├── RecordUnavailable       the record cannot commit right now: answer 503, try again
     │   ├── NotStorable         it can, but never this row: keep the raw body instead
     │   └── BufferUnavailable   nor can the buffer in front of it hold anything
@@ -48,6 +49,10 @@ class RecordLocked(StartError):
 
 class RecordUnusable(StartError):
     """The record cannot be opened: damaged, unwritable, or written by a newer release."""
+
+
+class RecordAway(RecordUnusable):
+    """The database of the record is not there now; by all that is known it will be again."""
 
 
 class RecordUnavailable(ChurnRadarError):

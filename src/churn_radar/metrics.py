@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     # The seam to the upstreams counts here; it must not be needed for that.
     from churn_radar.upstream.rate import RateInForce
 
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
 registry = CollectorRegistry()
 # Figures of the business, which are not everybody's.
 business = CollectorRegistry()

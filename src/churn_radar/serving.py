@@ -7,15 +7,15 @@ import contextlib
 import gc
 import signal
 from collections.abc import Iterator
-from functools import partial
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import structlog
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from churn_radar.app import Front, create_app, running_service
-from churn_radar.errors import StartError
+from churn_radar.app import Front, create_app, create_waiting_app, opened_buffer, running_service
+from churn_radar.errors import RecordAway, RecordUnavailable, StartError
+from churn_radar.intake.door import Door
 from churn_radar.settings import Environment, Settings
 from churn_radar.short_way import ShortWayProtocol
 from churn_radar.sockets import bind
@@ -26,6 +26,9 @@ log = structlog.get_logger(__name__)
 PORT_ADVICE = "; stop what uses it, or set CHURN_RADAR_HOST or CHURN_RADAR_PORT"
 KEEP_ALIVE_SECONDS = 75
 LOOK_SECONDS = 5.0
+# What passes by itself, and how often it is tried again.
+AWAY = (RecordAway, RecordUnavailable)
+AWAY_SECONDS = 1.0
 
 
 class Server(uvicorn.Server):
@@ -37,13 +40,39 @@ class Server(uvicorn.Server):
         yield
 
 
+class Stage:
+    """What the server serves: the whole application, or until its record is there an `opening` that takes events."""
+
+    def __init__(self) -> None:
+        self._app: ASGIApp | None = None
+        self.open_door: Door | None = None
+        self.complete = False
+
+    def open_with(self, opening: ASGIApp) -> None:
+        """Let this answer meanwhile."""
+        self._app = opening
+
+    def play(self, front: Front) -> None:
+        """Let the whole application answer, from now on."""
+        self._app, self.open_door, self.complete = front, front.open_door, True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Whatever is on now."""
+        assert self._app is not None  # noqa: S101  the server starts after the first of the two above
+        await self._app(scope, receive, send)
+
+
 def server_for(app: ASGIApp, *, http: Literal["ours", "httptools"] = "ours") -> Server:
     """The server as the service runs it: uvloop where it is, no access log (paths name people).
 
     `http` is for the benchmarks, which compare with uvicorn's own protocol.
     """
-    door = app.open_door if isinstance(app, Front) else None
-    ours = cast("type[asyncio.Protocol]", partial(ShortWayProtocol, door=door))
+
+    def protocol(*arguments: Any, **named: Any) -> ShortWayProtocol:
+        door = app.open_door if isinstance(app, Front | Stage) else None
+        return ShortWayProtocol(*arguments, door=door, **named)
+
+    ours = cast("type[asyncio.Protocol]", protocol)
     return Server(
         uvicorn.Config(
             app,
@@ -64,24 +93,45 @@ def server_for(app: ASGIApp, *, http: Literal["ours", "httptools"] = "ours") -> 
 async def serve(settings: Settings, *, with_worker: bool = True) -> None:
     """Run the service until SIGTERM or SIGINT: stop accepting, let running work finish within the grace, return.
 
-    Raises SettingsError or StartError when it cannot start.
+    With a buffer the door opens even while the record's server is away; the rest follows when that is back.
+    Raises SettingsError or StartError when it cannot start, or then.
     """
     with contextlib.closing(bind(settings.bind_host, settings.port, advice=PORT_ADVICE)) as listener:
-        stopping = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, _stop, stopping)
-        async with running_service(settings, with_worker=with_worker) as service:
+        stopping = _on_signals()
+        async with opened_buffer(settings) as buffer, contextlib.AsyncExitStack() as stack:
+
+            async def open_all() -> Front:
+                opening = running_service(settings, with_worker=with_worker, buffer=buffer)
+                return create_app(await stack.enter_async_context(opening))
+
+            stage = Stage()
+            try:
+                stage.play(await open_all())
+            except AWAY as error:
+                if buffer is None:
+                    raise
+                log.warning("service.waits_for_the_record", cause=str(error), hint="the buffer takes events meanwhile")
+                stage.open_with(create_waiting_app(settings, buffer))
             if stopping.is_set():
                 return
-            server = server_for(create_app(service))
+            server = server_for(stage)
             _spare_the_collector()
-            ending = asyncio.create_task(_end(server, stopping))
             host, port = listener.getsockname()[:2]
             if settings.environment is Environment.DEVELOPMENT:
                 _warn_of_development(settings)
+            serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
+            ending = asyncio.create_task(_end(server, stopping))
             log.info("service.listening", url=f"http://{host}:{port}", docs=settings.docs_enabled)
-            await server.serve(sockets=[listener])
-            ending.cancel()
+            try:
+                while not (stage.complete or stopping.is_set() or serving.done()):
+                    await asyncio.wait({serving}, timeout=AWAY_SECONDS)
+                    with contextlib.suppress(*AWAY):
+                        stage.play(await open_all())
+                await serving
+            finally:
+                server.should_exit = True
+                await asyncio.wait({serving})
+                ending.cancel()
 
 
 async def work(settings: Settings) -> None:
@@ -94,10 +144,8 @@ async def work(settings: Settings) -> None:
             "a worker of its own needs a record on Postgres, which processes can share; "
             "on SQLite the worker runs inside `churn-radar serve`"
         )
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, _stop, stopping)
-    async with running_service(settings) as service:
+    stopping = _on_signals()
+    async with opened_buffer(settings) as buffer, running_service(settings, buffer=buffer) as service:
         while not stopping.is_set():
             if service.worker is not None and service.worker.ended:
                 raise StartError("the worker's engine has died; its log says what of. Start it again")
@@ -114,6 +162,14 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def _on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, _stop, stopping)
+    return stopping
 
 
 def _stop(stopping: asyncio.Event) -> None:

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from churn_radar.api.readiness import BufferState, Standing
+from churn_radar.buffer import front
 from churn_radar.errors import SettingsError
 from churn_radar.intake.door import PATH
 from churn_radar.sending import signed_headers
 from churn_radar.settings import load_settings
 from tests.support.door import as_body, held
-from tests.support.servers import free_port, redis_stream, redis_url
+from tests.support.servers import free_port, own_redis, redis_stream, redis_url
 from tests.support.work import SECRET, Running, payload, service, until
 
 
@@ -91,6 +93,38 @@ async def test_a_buffer_that_is_away_is_told_and_passed_by(tmp_path: Path) -> No
         assert ready.json()["buffer"]["problem"].startswith("Redis cannot be asked: ")
         assert "churn_radar_buffer_events NaN" in (await live.stranger.get("/metrics")).text
         await arrives(live, "01CHURN", "briefed")
+
+
+async def test_a_redis_that_is_killed_and_started_again_keeps_what_it_held_and_events_pass_it_by_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front, "AWAY_SECONDS", 0.0)
+    async with own_redis(tmp_path) as redis:
+        async with service(tmp_path, with_worker=False, buffer_url=redis.url) as live:
+            for name in "abc":
+                assert await knock(live, as_body(payload("cust_1001", event_id=f"01{name}"))) == (200, "accepted")
+            await redis.kill()
+            for name in "de":
+                assert await knock(live, as_body(payload("cust_1001", event_id=f"01{name}"))) == (200, "accepted")
+            assert {item["event_id"] for item in (await live.http.get("/signals")).json()["items"]} == {"01d", "01e"}
+            await redis.start()
+            assert await knock(live, as_body(payload("cust_1001", event_id="01f"))) == (200, "accepted")
+            assert await redis_length(redis.url, live.service.settings.buffer_stream) == 4
+        async with service(tmp_path, buffer_url=redis.url) as live:
+
+            async def all_there() -> bool:
+                items = (await live.http.get("/signals")).json()["items"]
+                return len(items) == 6 and {item["status"] for item in items} == {"briefed", "joined"}
+
+            await until(all_there, "every event to have its outcome")
+            [brief] = (await live.http.get("/briefs/cust_1001")).json()["items"]
+            assert set(brief["event_ids"]) == {f"01{name}" for name in "abcdef"}
+
+
+async def redis_length(url: str, stream: str) -> int:
+    """How many entries a stream has."""
+    async with Redis.from_url(url) as client:
+        return int(await client.xlen(stream))
 
 
 TAKES = BufferState(waiting=3, drained=True)

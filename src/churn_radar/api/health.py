@@ -76,7 +76,7 @@ async def readyz(request: Request, response: Response, who: Annotated[Who | None
     now = datetime.now(UTC)
     troubles = service.worker.floor.troubles.standing if service.worker else ()
     return Ready(
-        status="unavailable" if standing.reason else "ready",
+        status=standing.status,
         reason=standing.reason,
         record=standing.record if standing.buffer else None,
         buffer=standing.buffer,
@@ -120,7 +120,7 @@ async def read_metrics(request: Request, who: Annotated[Who | None, Depends(call
     if shown := await service.balance.read():
         metrics.budget(shown.spent.credits, shown.limit)
     text = metrics.exposition(with_credits=who is not None)
-    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(text, media_type=metrics.MEDIA_TYPE)
 
 
 async def _record(service: Service) -> str | None:

@@ -173,6 +173,11 @@ class Standing:
             return self.worker
         return self.record
 
+    @property
+    def status(self) -> Literal["ready", "unavailable"]:
+        """The same in a word."""
+        return "ready" if self.reason is None else "unavailable"
+
 
 class Ready(BaseModel):
     """Whether events can be accepted, and what else an operator should know."""

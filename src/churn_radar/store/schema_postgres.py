@@ -16,7 +16,7 @@ from sqlalchemy import Connection, NullPool, inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from churn_radar.errors import RecordUnusable
+from churn_radar.errors import RecordAway, RecordUnusable
 from churn_radar.store.dialect import Held, driver_connection, hold
 from churn_radar.store.postgres import OLDEST_VERSION, cause, connect, driver, is_passing, shown, sqlstate
 from churn_radar.store.schema import (
@@ -57,7 +57,7 @@ class EngineSchema:
 async def inspect_postgres(database_url: str, engine: EngineSchema | None = None) -> SchemaState:
     """Read the schema's state without altering anything.
 
-    Raises RecordUnusable when the database cannot be reached, or cannot hold a record.
+    Raises RecordAway when the database cannot be reached, RecordUnusable when it cannot hold a record.
     """
     async with _connected(database_url) as connection:
         return await _state(connection, engine or EngineSchema())
@@ -82,7 +82,10 @@ async def migrate_postgres(database_url: str, engine: EngineSchema | None = None
 
 
 async def require_current(database_url: str, engine: EngineSchema | None = None) -> None:
-    """Raises RecordUnusable, with the command to run, unless the schema is that of this release."""
+    """Raises RecordUnusable, with the command to run, unless the schema is that of this release.
+
+    Raises RecordAway when nobody is there to ask.
+    """
     state = await inspect_postgres(database_url, engine)
     _refuse_foreign(state, database_url)
     if state is SchemaState.EMPTY:
@@ -118,7 +121,8 @@ async def _connected(database_url: str, **told: str) -> AsyncIterator[AsyncConne
             yield connection
     except Exception as error:
         if isinstance(error, DBAPIError | driver().PostgresError | ValueError) or is_passing(error):
-            raise RecordUnusable(f"{_advice(error, shown(database_url))}") from error
+            kind = RecordAway if is_passing(error) and not sqlstate(error).startswith("55") else RecordUnusable
+            raise kind(_advice(error, shown(database_url))) from error
         raise
     finally:
         await pool.dispose()

@@ -74,7 +74,8 @@ class Step:
     attempt: int
 
 
-def _signal(row: RowMapping) -> Signal:
+def read_signal_row(row: RowMapping) -> Signal:
+    """A signal as the table has it."""
     return Signal(
         seq=row["seq"],
         signal_id=row["signal_id"],
@@ -109,13 +110,13 @@ async def load_signal(connection: AsyncConnection, seq: int, *, to_change: bool 
     if to_change:
         statement = statement.with_for_update(key_share=True)
     row = (await connection.execute(statement)).mappings().first()
-    return _signal(row) if row else None
+    return read_signal_row(row) if row else None
 
 
 async def load_signals(connection: AsyncConnection, seqs: Sequence[int]) -> list[Signal]:
     """The signals of some row numbers, in the order of their arrival."""
     statement = select(signals).where(signals.c.seq.in_(seqs)).order_by(signals.c.seq)
-    return [_signal(row) for row in (await connection.execute(statement)).mappings()]
+    return [read_signal_row(row) for row in (await connection.execute(statement)).mappings()]
 
 
 async def find_signal(connection: AsyncConnection, public_id: str) -> Signal | None:
@@ -124,10 +125,10 @@ async def find_signal(connection: AsyncConnection, public_id: str) -> Signal | N
         return None
     ours = (await connection.execute(select(signals).where(signals.c.signal_id == public_id))).mappings().first()
     if ours:
-        return _signal(ours)
+        return read_signal_row(ours)
     newest = select(signals).where(signals.c.event_id == public_id).order_by(signals.c.seq.desc()).limit(1)
     theirs = (await connection.execute(newest)).mappings().first()
-    return _signal(theirs) if theirs else None
+    return read_signal_row(theirs) if theirs else None
 
 
 async def advance(
@@ -283,7 +284,7 @@ async def list_signals(
             statement = statement.where(signals.c.status == status)
         if after is not None:
             statement = statement.where(signals.c.seq < after)
-    return [_signal(row) for row in (await connection.execute(statement)).mappings()]
+    return [read_signal_row(row) for row in (await connection.execute(statement)).mappings()]
 
 
 async def signals_with_status(connection: AsyncConnection, status: Status, *, after: int, limit: int) -> list[Signal]:
@@ -291,13 +292,13 @@ async def signals_with_status(connection: AsyncConnection, status: Status, *, af
     statement = (
         select(signals).where(signals.c.status == status, signals.c.seq > after).order_by(signals.c.seq).limit(limit)
     )
-    return [_signal(row) for row in (await connection.execute(statement)).mappings()]
+    return [read_signal_row(row) for row in (await connection.execute(statement)).mappings()]
 
 
 async def joined_signals(connection: AsyncConnection, leader_seq: int) -> list[Signal]:
     """The signals that share, or wait to share, the brief of `leader_seq`, oldest first."""
     statement = select(signals).where(signals.c.joined_to == leader_seq).order_by(signals.c.seq)
-    return [_signal(row) for row in (await connection.execute(statement)).mappings()]
+    return [read_signal_row(row) for row in (await connection.execute(statement)).mappings()]
 
 
 async def pending_count(connection: AsyncConnection, names: CustomerNames) -> int:

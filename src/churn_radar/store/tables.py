@@ -99,6 +99,7 @@ class Status(StrEnum):
 # Spelt out rather than bound: a partial index serves a query only when its condition stands there word for word.
 WAITING = "status = 'waiting'"
 FRESH_WAITING = f"{WAITING} AND due_at IS NULL"
+DEAD = "status = 'dead'"
 
 # Briefs that opened a Mavera thread which can be gone on in; and entries of the ledger whose price is not known yet.
 REUSABLE = "mave_thread_id IS NOT NULL AND reused_brief_id IS NULL AND thread_lost_at IS NULL"
@@ -198,6 +199,10 @@ signals = Table(
 # the research, for the same reason.
 _dearest_first = (signals.c.priority.desc(), signals.c.seq)
 _index_where("ix_signals_waiting", WAITING, signals.c.status, *_dearest_first)
+# Dead letters by what they died of, counted here and listed from here.
+_index_where(
+    "ix_signals_dead", DEAD, signals.c.status, signals.c.failed_service, signals.c.failed_status, signals.c.seq
+)
 _index_where("ix_signals_fresh_waiting", FRESH_WAITING, signals.c.status, signals.c.due_at, *_dearest_first)
 
 signal_history = Table(

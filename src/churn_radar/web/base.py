@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from churn_radar import __version__
-from churn_radar.web import words
+from churn_radar.web import masking, words
 from churn_radar.web.guard import Visitor
 from churn_radar.web.static_files import static_files
 
@@ -34,6 +34,7 @@ NAVIGATION = (
     Place("quarantine", "Quarantine", "quarantine"),
     Place("health", "Health", "health"),
     Place("audit", "Audit trail", "audit", for_operators=True),
+    Place("welcome", "First steps", "welcome"),
 )
 
 templates = Environment(
@@ -45,7 +46,7 @@ templates = Environment(
     auto_reload=False,
 )
 templates.filters |= words.FILTERS
-templates.globals["masks"] = words.MASKS
+templates.globals["masks"] = masking.MASKS
 
 
 def url(request: Request, name: str, /, **values: Any) -> str:

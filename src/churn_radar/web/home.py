@@ -5,13 +5,17 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse
 
+from churn_radar.api.signals import record_of
 from churn_radar.web.base import go_to
 from churn_radar.web.guard import PageRoute, Reader
+from churn_radar.web.welcome import nothing_came_yet
 
 router = APIRouter(route_class=PageRoute)
 
 
 @router.get("/", name="home")
 async def show_home(request: Request, visitor: Reader) -> RedirectResponse:
-    """The signals, until there is a page of today."""
-    return go_to(request, "signals")
+    """The signals; while there are none, what to do about that."""
+    async with record_of(request).read() as connection:
+        is_first = await nothing_came_yet(connection)
+    return go_to(request, "welcome" if is_first else "signals")

@@ -14,6 +14,8 @@ from churn_radar.store.signals import list_signals
 from churn_radar.store.tables import Status
 from churn_radar.web.base import page
 from churn_radar.web.guard import Operator, PageRoute, Reader, Visitor
+from churn_radar.web.help import sections
+from churn_radar.work.remedy import section
 
 router = APIRouter(route_class=PageRoute)
 
@@ -26,6 +28,7 @@ async def show_signals(
     visitor: Reader,
     status: Annotated[Status | None, Query()] = None,
     cursor: Annotated[str | None, Query(max_length=100)] = None,
+    replayed: int | None = None,
 ) -> HTMLResponse:
     """Signals, newest first; those that wait in the order in which they will be researched."""
     async with record_of(request).read() as connection:
@@ -41,6 +44,7 @@ async def show_signals(
         currency=request.app.state.service.settings.currency,
         cursor=cursor_of(found[ROWS - 1].seq) if len(found) > ROWS else None,
         is_first=cursor is None,
+        replayed=replayed,
     )
 
 
@@ -68,5 +72,8 @@ async def _signal(request: Request, visitor: Visitor, signal_id: str, *, is_mask
         visitor=visitor,
         signal=signal,
         is_masked=is_masked,
+        remedy=sections()[section(signal.failed_service, signal.failed_status)]
+        if signal.status is Status.DEAD
+        else None,
         currency=request.app.state.service.settings.currency,
     )

@@ -8,13 +8,26 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
-from churn_radar.web import failures, home, login, signals, static_files
+from churn_radar.web import (
+    audit,
+    dead_letters,
+    failures,
+    health,
+    help,
+    home,
+    login,
+    quarantine,
+    replay,
+    signals,
+    static_files,
+    welcome,
+)
 from churn_radar.web.headers import PageHeaders
 
 # What comes before the prefix of a path decides who answers: these are the pages', everything else is the API's.
 ROOT, BELOW = "/", "/desk"
 
-ROOMS = (login, home, signals, static_files)
+ROOMS = (login, home, welcome, signals, dead_letters, quarantine, replay, health, help, audit, static_files)
 
 
 def is_page(path: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,8 +11,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from churn_radar.triage.money import format_money
-
-_MAIL = re.compile(r"[^\s<>\"'(),;:]+@[^\s<>\"'(),;:]+")
+from churn_radar.web.masking import masked_id, masked_mail, masked_text
 
 
 def moment(value: datetime | None) -> Markup | str:
@@ -70,28 +68,6 @@ def size(value: int) -> str:
     return f"{value_in:.0f} {unit}" if value_in >= 10 else f"{value_in:.1f} {unit}"
 
 
-def masked_mail(value: str | None) -> str:
-    """A mail address that says whose it may be and not what it is: `j***@acme.co`."""
-    if not value:
-        return ""
-    name, at, host = value.rpartition("@")
-    return f"{name[:1]}***{at}{host}" if at else masked_id(value)
-
-
-def masked_id(value: str | None) -> str:
-    """An id of a customer, shortened; one that is a mail address as such."""
-    if not value:
-        return ""
-    if "@" in value:
-        return masked_mail(value)
-    return value if len(value) <= 4 else f"{value[:2]}…{value[-2:]}"
-
-
-def masked_text(value: str | None) -> str:
-    """Text from outside, with the mail addresses in it masked."""
-    return _MAIL.sub(lambda found: masked_mail(found[0]), value or "")
-
-
 def plural(count: int, one: str, many: str | None = None) -> str:
     """`1 signal`, `12 signals`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
@@ -101,10 +77,6 @@ def lines(value: str | None) -> Markup:
     """Text with its line breaks."""
     return Markup("<br>").join(escape(line) for line in (value or "").splitlines())
 
-
-MASKS: Mapping[str, Callable[[str | None], str]] = MappingProxyType(
-    {"id": masked_id, "mail": masked_mail, "text": masked_text}
-)
 
 FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {

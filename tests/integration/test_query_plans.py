@@ -165,8 +165,19 @@ async def live_through_outcomes(live: work.Running, brief_ids: list[str]) -> Non
 async def look_at_the_pages(live: work.Running) -> None:
     """Somebody logs in, looks, and logs out; the trail is read."""
     async with browsing(live) as browser:
-        await browser.get("/")
-        await browser.get("/desk/signals")
+        for path in (
+            "/",
+            "/desk/signals",
+            "/desk/signals?status=waiting",
+            "/desk/dead-letters",
+            "/desk/dead-letters/of",
+            "/desk/dead-letters/of?service=mavera&status=400",
+            "/desk/quarantine",
+            "/desk/health",
+            "/desk/audit",
+            "/desk/welcome",
+        ):
+            assert (await browser.get(path)).status_code in (200, 303), path
         await browser.post("/desk/logout")
     cursor = (await live.http.get("/audit", params={"limit": "1"})).json()["cursor"]
     await live.http.get("/audit", params={"limit": "1", "cursor": cursor})

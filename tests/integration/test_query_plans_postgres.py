@@ -30,8 +30,14 @@ Plan = dict[str, Any]
 NO_WALK = {"enable_seqscan": "off"}
 NO_SORT = {**NO_WALK, "enable_sort": "off", "enable_bitmapscan": "off"}
 
-# Partial indexes of exactly the work that is asked for, and the one of the quarantine's sizes.
-WHOLE = {"ix_signals_fresh_waiting", "ix_signals_waiting", "ix_credits_under_way", "ix_quarantined_bodies_size"}
+# Partial indexes of exactly the signals that are asked for, and the one of the quarantine's sizes.
+WHOLE = {
+    "ix_signals_dead",
+    "ix_signals_fresh_waiting",
+    "ix_signals_waiting",
+    "ix_credits_under_way",
+    "ix_quarantined_bodies_size",
+}
 
 
 def nodes(plan: Plan, under: tuple[str, ...] = ()) -> Iterator[tuple[Plan, tuple[str, ...]]]:

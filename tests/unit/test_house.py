@@ -133,6 +133,12 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
         assert not anchor or anchor in slugs(file), f"{document.name}: no heading for {target}"
 
 
+def test_the_pages_help_is_that_of_the_docs() -> None:
+    assert read("src/churn_radar/web/what-to-do.md") == read("docs/what-to-do.md"), (
+        "run: cp docs/what-to-do.md src/churn_radar/web/what-to-do.md"
+    )
+
+
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_names_versions_and_hashes_but_no_host(lock: str) -> None:
     for line in read(lock).splitlines():

@@ -66,7 +66,7 @@ def steps(settings: Settings) -> list[Step]:
 
 async def nothing_came_yet(connection: AsyncConnection) -> bool:
     """Whether this record has never had a signal."""
-    return (await connection.execute(select(signals.c.seq).limit(1))).first() is None
+    return (await connection.execute(select(signals.c.seq).order_by(signals.c.seq.desc()).limit(1))).first() is None
 
 
 @router.get("/desk/welcome", name="welcome")

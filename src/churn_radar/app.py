@@ -67,6 +67,7 @@ from churn_radar.web.session import Sessions
 from churn_radar.web.site import create_pages, is_page
 from churn_radar.web.throttle import Throttle
 from churn_radar.work.balance import Balance
+from churn_radar.work.digests import Digests
 from churn_radar.work.engines import Machinery, create_engine
 from churn_radar.work.joining import JoinRule
 from churn_radar.work.quarantine import Quarantine, check_folder
@@ -228,6 +229,8 @@ async def running_service(
             )
         )
         door = door_of(settings, BufferFirst(buffer, record.accept_soon).accept if buffer else _into(record))
+        signing_key = await _signing_key(settings, record)
+        links = links_of(settings)
         if with_worker:
             customerio = CustomerioClient.create(settings, pace=machinery.customerio_pace)
             stack.push_async_callback(customerio.aclose)
@@ -235,9 +238,7 @@ async def running_service(
             stack.push_async_callback(mave.aclose)
             clients += [customerio, mave]
             look_ups = GatheredLookUps(customerio)
-            await stack.enter_async_context(
-                opened(outlets.sinks, Parts(look_ups.look_up, links_of(settings), machinery.track_pace))
-            )
+            await stack.enter_async_context(opened(outlets.sinks, Parts(look_ups.look_up, links, machinery.track_pace)))
             worker = Worker(
                 settings,
                 record,
@@ -264,11 +265,19 @@ async def running_service(
             buffer=Watch(buffer, settings.buffer_max_length) if buffer is not None else None,
             drain=drain,
             sinks=outlets.sinks,
-            signing_key=await _signing_key(settings, record),
+            signing_key=signing_key,
         )
         timers = {"quarantine": service.quarantine.keep_bounded()}
         if with_worker:
-            timers["reminders"] = Reminders(record, outlets.sinks, outlets.filters).keep_on()
+            timers["reminders"] = Reminders(record, outlets.sinks, outlets.filters, links).keep_on()
+            timers["digests"] = Digests(
+                record,
+                outlets.digests,
+                outlets.sinks,
+                settings.currency,
+                settings.public_url,
+                [timedelta(seconds=seconds) for seconds in settings.retry_delays_seconds],
+            ).keep_on()
         for name, timer in timers.items():
             stack.push_async_callback(_end, asyncio.create_task(timer, name=name))
         yield service

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from pydantic import SecretStr
 
@@ -18,6 +18,7 @@ from churn_radar.errors import ChurnRadarError, SettingsError
 from churn_radar.research.brief import Brief
 from churn_radar.settings import Settings, variables_in_force
 from churn_radar.sinks.config import LIST, SinksConfig, Wanted, read_config, variable
+from churn_radar.sinks.digest import Plan, read_plans
 from churn_radar.sinks.filter import EVERYTHING, Facts, Filter
 from churn_radar.sinks.message import LinksFor, Message, no_links
 from churn_radar.triage.customer import CustomerRef, Profile
@@ -163,11 +164,11 @@ class Route:
 
 @dataclass(frozen=True)
 class Outlets:
-    """The sinks that the settings ask for, what each of them takes, and the digests' tables."""
+    """The sinks that the settings ask for, what each of them takes, and the digests that some of them send."""
 
     sinks: Sequence[Sink]
     filters: Mapping[str, Filter] = field(default_factory=dict)
-    digests: Sequence[Mapping[str, Any]] = ()
+    digests: Sequence[Plan] = ()
 
     @property
     def routes(self) -> list[Route]:
@@ -203,7 +204,8 @@ def create_outlets(settings: Settings, variables: Mapping[str, str] | None = Non
     known = variables_in_force() if variables is None else variables
     config = read_config(settings, known)
     sinks = _made(config, settings, known)
-    return Outlets(sinks, {wanted.name: wanted.filter for wanted in config.sinks}, config.digests)
+    plans = read_plans(config.digests, [sink.name for sink in sinks if isinstance(sink, Speaker)])
+    return Outlets(sinks, {wanted.name: wanted.filter for wanted in config.sinks}, plans)
 
 
 def create_sinks(settings: Settings) -> list[Sink]:

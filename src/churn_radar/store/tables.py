@@ -302,6 +302,9 @@ briefs = Table(
         "ix_briefs_dearest",
         *("mrr", "seq", "event_type", "plan", "persona_type", "created_at", "outcome", "owner"),
     ),
+    # For the digests: what came in a time, and what was told of in one.
+    Index("ix_briefs_created_at", "created_at", "currency", "event_type", "mrr"),
+    _index_of_set("ix_briefs_outcome_at", "outcome_at", "outcome", "currency", "mrr"),
     sqlite_autoincrement=True,
 )
 

@@ -1,0 +1,139 @@
+"""Digests: whose turn each period is, and the figures that one tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from churn_radar.sinks.digest import Dear, Figures, Period
+from churn_radar.store.at_risk import day_of, risk_since
+from churn_radar.store.dialect import insert_if_new
+from churn_radar.store.tables import DeliveryStatus, Status, briefs, deliveries, digests, signals
+
+DEAREST = 5
+_UNFINISHED = (Status.RECEIVED, Status.WAITING, Status.RESEARCHING)
+
+
+async def is_over(connection: AsyncConnection, name: str, period: str) -> bool:
+    """Whether nothing is left to be done for a period."""
+    status = select(digests.c.status).where(digests.c.name == name, digests.c.period == period)
+    return (await connection.execute(status)).scalar_one_or_none() not in (None, DeliveryStatus.PENDING)
+
+
+async def claim(
+    connection: AsyncConnection, name: str, period: str, *, now: datetime, lease: timedelta
+) -> tuple[int, int] | None:
+    """Take the digest of a period in hand for as long as the lease, if it is owed and nobody has it.
+
+    Returns its row number and how many attempts came before; None when it is sent, given up, or in somebody's hand.
+    The first time that a digest is heard of at all its period is skipped: it would tell of a time before it was wanted.
+    """
+    known = (await connection.execute(select(digests.c.seq).where(digests.c.name == name).limit(1))).first()
+    row = {
+        "name": name,
+        "period": period,
+        "status": DeliveryStatus.PENDING if known else DeliveryStatus.SKIPPED,
+        "attempts": 0,
+        "due_at": now,
+        "reason": None if known else "wanted only since it was due",
+        "updated_at": now,
+    }
+    await connection.execute(insert_if_new(digests, connection.dialect), row)
+    await connection.execute(
+        update(digests)
+        .where(digests.c.name == name, digests.c.period != period, digests.c.status == DeliveryStatus.PENDING)
+        .values(status=DeliveryStatus.SKIPPED, reason="a newer one was due", updated_at=now)
+    )
+    claimed = await connection.execute(
+        update(digests)
+        .where(
+            digests.c.name == name,
+            digests.c.period == period,
+            digests.c.status == DeliveryStatus.PENDING,
+            digests.c.due_at <= now,
+        )
+        .values(due_at=now + lease, updated_at=now)
+        .returning(digests.c.seq, digests.c.attempts)
+    )
+    found = claimed.first()
+    return (found.seq, found.attempts) if found else None
+
+
+async def settle_digest(
+    connection: AsyncConnection,
+    seq: int,
+    *,
+    status: DeliveryStatus,
+    attempts: int,
+    now: datetime,
+    due_at: datetime | None = None,
+    reason: str | None = None,
+) -> None:
+    """Write down what became of an attempt."""
+    await connection.execute(
+        update(digests)
+        .where(digests.c.seq == seq)
+        .values(status=status, attempts=attempts, due_at=due_at or now, reason=reason, updated_at=now)
+    )
+
+
+async def read_digest_figures(
+    connection: AsyncConnection, period: Period, *, currency: str, now: datetime, at_risk_days: int
+) -> Figures:
+    """The figures of a period."""
+    within = briefs.c.created_at >= period.since, briefs.c.created_at < period.until, briefs.c.currency == currency
+    kinds = await connection.execute(
+        select(briefs.c.event_type, func.count(), func.sum(briefs.c.mrr)).where(*within).group_by(briefs.c.event_type)
+    )
+    by_kind = sorted(((kind, count, mrr) for kind, count, mrr in kinds), key=lambda each: -each[1])
+    risk = await risk_since(connection, day_of(now - timedelta(days=at_risk_days)), currency=currency)
+    return Figures(
+        briefs=sum(count for _, count, _ in by_kind),
+        brief_mrr=_money(sum(mrr for _, _, mrr in by_kind)),
+        kinds={kind: count for kind, count, _ in by_kind},
+        dearest=await _dearest(connection, within),
+        outcomes=await _outcomes(connection, period, currency),
+        at_risk=risk.total.open_briefs,
+        at_risk_mrr=Decimal(risk.total.open_mrr) / 100,
+        waiting=await _count(connection, signals.c.status.in_(_UNFINISHED)),
+        dead=await _count(connection, signals.c.status == Status.DEAD),
+        undelivered=await _count(connection, deliveries.c.status == DeliveryStatus.DEAD),
+    )
+
+
+async def _dearest(connection: AsyncConnection, within: Sequence[object]) -> list[Dear]:
+    dear = select(briefs.c.seq).where(*within).order_by(briefs.c.mrr.desc()).limit(DEAREST)  # type: ignore[arg-type]
+    rows = await connection.execute(
+        select(briefs.c.brief_id, briefs.c.persona_type, briefs.c.event_type, briefs.c.mrr)
+        .where(briefs.c.seq.in_(dear))
+        .order_by(briefs.c.mrr.desc(), briefs.c.seq)
+    )
+    return [Dear(brief_id, persona, kind, _money(mrr)) for brief_id, persona, kind, mrr in rows]
+
+
+async def _outcomes(connection: AsyncConnection, period: Period, currency: str) -> dict[str, tuple[int, Decimal]]:
+    rows = await connection.execute(
+        select(briefs.c.outcome, func.count(), func.sum(briefs.c.mrr))
+        .where(
+            briefs.c.outcome_at >= period.since,
+            briefs.c.outcome_at < period.until,
+            briefs.c.outcome.is_not(None),
+            briefs.c.currency == currency,
+        )
+        .group_by(briefs.c.outcome)
+        .order_by(briefs.c.outcome)
+    )
+    return {outcome: (count, _money(mrr)) for outcome, count, mrr in rows}
+
+
+async def _count(connection: AsyncConnection, condition: object) -> int:
+    statement = select(func.count()).where(condition)  # type: ignore[arg-type]
+    return int((await connection.execute(statement)).scalar_one())
+
+
+def _money(amount: float) -> Decimal:
+    return Decimal(str(round(amount, 2)))

@@ -1,4 +1,4 @@
-"""The commands of whoever runs the service: `copy-record`."""
+"""The commands of whoever runs the service: `doctor`, `connect`, `backfill`, `copy-record`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from churn_radar import cli_tools
+from churn_radar.errors import SettingsError
+from churn_radar.settings import Settings
 
 app = typer.Typer()
 
@@ -55,6 +57,72 @@ def copy_record(
         f"{name_of(source)} is unchanged: keep it until you are content, and start nothing on it again",
         markup=False,
     )
+
+
+@app.command()
+def doctor() -> None:
+    """Check settings, record, buffer, both upstream services, the clock and the sinks; one line each.
+
+    `fine`, or what to do. Nothing is changed, no credits are spent, no secret is shown. Works beside a running service.
+    Exits 1 when something is wrong.
+
+    Example: `churn-radar doctor`
+    """
+    from churn_radar.doctor import examine, wrong_settings
+
+    findings = wrong_settings()
+    settings = cli_tools.tool_settings()
+    findings += cli_tools.run(examine(settings))
+    for finding in findings:
+        cli_tools.out.print(f"{finding.subject}: {'fine' if finding.fine else 'WRONG'}: {finding.told}", markup=False)
+    if not all(finding.fine for finding in findings):
+        raise SystemExit(1)
+
+
+@app.command()
+def connect(
+    url: Annotated[
+        str | None, typer.Option(help="Public address of the door, https://HOST; else CHURN_RADAR_PUBLIC_URL.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; only say what would be done.")] = False,
+) -> None:
+    """Create or update the reporting webhook in Customer.io, so that it posts churn signals to the door.
+
+    One that posts there already is switched on and given the events of CHURN_RADAR_ALERT_EVENTS; whatever else was
+    ticked stays. A second one is never made.
+
+    Example: `churn-radar connect --url https://hooks.example.com --dry-run`
+    """
+    from churn_radar import connecting
+    from churn_radar.customerio.workspace import Workspace
+
+    settings = cli_tools.tool_settings()
+    _require_app_key(settings)
+    endpoint = connecting.endpoint_of(url, settings)
+
+    async def work() -> connecting.Connected:
+        workspace = Workspace.create(settings)
+        try:
+            return await connecting.connect(workspace, endpoint, settings, dry_run=dry_run)
+        finally:
+            await workspace.aclose()
+
+    done = cli_tools.run(work())
+    cli_tools.out.print(f"the reporting webhook for {endpoint} {done.change}", markup=False)
+    cli_tools.out.print(f"events: {', '.join(done.webhook.events)}", markup=False)
+    if done.others:
+        cli_tools.out.print(f"{done.others} more post to the same address; every event comes as often: delete them")
+    if done.change == "created":
+        cli_tools.out.print(
+            "next: put its signing key, from its page in Customer.io, into CIO_WEBHOOK_SECRET, and restart"
+        )
+
+
+def _require_app_key(settings: Settings) -> None:
+    if settings.cio_app_key is None:
+        raise SettingsError(
+            ["CIO_APP_KEY: missing; the App API is asked with it (example: CIO_APP_KEY=your-app-api-key)"]
+        )
 
 
 def _database(option: str, url: str | None) -> str | None:

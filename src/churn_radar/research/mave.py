@@ -193,6 +193,10 @@ class MaveClient:
         answer = await self._say({"message": message, "thread_id": thread_id})
         return answer if answer.thread_id else replace(answer, thread_id=thread_id)
 
+    async def check(self) -> None:
+        """Prove that the key is let in, by the list of threads: it costs no credits."""
+        await self._upstream.call(Request("GET", "mave/threads"), lambda answer: None)
+
     async def aclose(self) -> None:
         """Close the connections; calls under way fail."""
         await self._upstream.http.aclose()

@@ -1,4 +1,4 @@
-"""A stand-in for Customer.io's App API: the customer look-ups, one at a time and in bulk.
+"""A stand-in for Customer.io's App API: the customer look-ups, one at a time and in bulk; webhooks and messages.
 
 Follows the public reference (https://docs.customer.io/integrations/api/app/): a bearer key, ten calls a second
 for the whole workspace, every attribute value a string, ids that do not exist left out of a bulk answer.
@@ -7,9 +7,10 @@ for the whole workspace, every attribute value a string, ids that do not exist l
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 from urllib.parse import unquote_plus
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,10 +20,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from churn_radar.simulator.app_errors import refuse
 from churn_radar.simulator.control import Counted, Counters, Handler, control_routes
 from churn_radar.simulator.faults import Faults, spoilt
 from churn_radar.simulator.limits import Clock, Meter, SlidingWindow
 from churn_radar.simulator.people import PEOPLE, Person
+from churn_radar.simulator.workspace import WorkspaceRoutes
 
 ONE = "GET /customers/{id}/attributes"
 MANY = "POST /customers/attributes"
@@ -30,20 +33,10 @@ MANY = "POST /customers/attributes"
 # What only a research agent can do wrong; switched on here, it waits for ever.
 OF_MAVE = ("question",)
 
-MESSAGES = {
-    400: "malformed request",
-    401: "Unauthorized request",
-    403: "this key may not use this endpoint",
-    404: "no such resource",
-    405: "method not allowed",
-    429: "too many requests",
-    503: "service unavailable",
-}
-
 
 @dataclass(slots=True)
 class CustomerioSimulation:
-    """How the stand-in behaves. `people` are the workspace; latencies are drawn between the two, in seconds."""
+    """How the stand-in behaves. `people` and `messages` are the workspace; latencies are in seconds, from and to."""
 
     app_key: str = "demo-app-key"
     requests_per_second: float = 10
@@ -54,6 +47,7 @@ class CustomerioSimulation:
     email_is_identifier: bool = True
     phone_is_identifier: bool = False
     clock: Clock = field(default_factory=Clock)
+    messages: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(slots=True)
@@ -61,6 +55,7 @@ class CustomerioState(Counters):
     """The counters, and every id that was asked for, in order (those of refused calls are not among them)."""
 
     ids_asked: list[str] = field(default_factory=list)
+    workspace: WorkspaceRoutes = field(default_factory=WorkspaceRoutes)
 
 
 class IdType(StrEnum):
@@ -88,6 +83,8 @@ def create_customerio(settings: CustomerioSimulation | None = None) -> Starlette
     def counted(name: str, handler: Handler) -> Counted:
         return Counted(state, clock, name, workspace.guarded(handler))
 
+    own, hooks = state.workspace, "/v1/reporting_webhooks"
+
     def as_dict() -> dict[str, object]:
         return {**state.as_dict(), "ids_asked": state.ids_asked}
 
@@ -95,6 +92,10 @@ def create_customerio(settings: CustomerioSimulation | None = None) -> Starlette
         routes=[
             Route("/v1/customers/attributes", counted(MANY, workspace.many), methods=["POST"]),
             Route("/v1/customers/{rest:path}", counted(ONE, workspace.one), methods=["GET"]),
+            Route("/v1/messages", counted("GET /messages", own.list_messages), methods=["GET"]),
+            Route(hooks, counted("GET /reporting_webhooks", own.list_webhooks), methods=["GET"]),
+            Route(hooks, counted("POST /reporting_webhooks", own.create_webhook), methods=["POST"]),
+            Route(f"{hooks}/{{id:int}}", counted("PUT /reporting_webhooks/{id}", own.update_webhook), methods=["PUT"]),
             *control_routes(faults, as_dict, never=OF_MAVE),
         ],
         exception_handlers={HTTPException: _as_documented},
@@ -106,7 +107,7 @@ def create_customerio(settings: CustomerioSimulation | None = None) -> Starlette
 class _Workspace:
     def __init__(self, settings: CustomerioSimulation) -> None:
         self.settings = settings
-        self.state = CustomerioState(arrivals=Meter(1.0))
+        self.state = CustomerioState(arrivals=Meter(1.0), workspace=WorkspaceRoutes(settings.messages))
         self.window = SlidingWindow.per_second(settings.requests_per_second)
         self.dice = random.Random(settings.seed)
         self.index = _index(settings.people)
@@ -181,11 +182,6 @@ def as_documented(person: Person) -> dict[str, object]:
             "devices": [],
         }
     }
-
-
-def refuse(status: int, detail: str | None = None) -> Response:
-    """An error as the App API words it."""
-    return JSONResponse({"errors": [{"detail": detail or MESSAGES.get(status, "internal error")}]}, status)
 
 
 async def _as_documented(_: Request, error: Exception) -> Response:

@@ -1,0 +1,91 @@
+"""A real Chromium in front of a real service: what a person sees and presses.
+
+One browser and one service serve all these tests; each test has a context (cookies, clipboard, window) of its own. What
+any page writes to the console as an error, or breaks of its own security policy, fails the test that met it. Their modules
+say `pytestmark = pytest.mark.asyncio(loop_scope="session")`: browser and service live in one event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from churn_radar.simulator.customerio import CustomerioSimulation, create_customerio
+from churn_radar.simulator.mavera import MaveraSimulation, create_mavera
+from churn_radar.simulator.server import running
+from tests.browser.desk import Desk
+from tests.support.servers import missing
+from tests.support.service import ServiceProcess, service_settings, serving
+
+CHROMIUM_VARIABLE = "CHURN_RADAR_TEST_CHROMIUM"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# It is to talk to this machine and to nobody else; and containers have neither a sandbox nor much shared memory.
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def chromium() -> str:
+    """Where the system's browser is; skips when there is none."""
+    told = os.environ.get(CHROMIUM_VARIABLE)
+    found = told or next((path for name in NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        missing(f"Chromium (looked for {', '.join(NAMES)}; {CHROMIUM_VARIABLE} may name another)")
+    assert found is not None
+    return found
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """The system's browser, without a window."""
+    path = chromium()
+    async with async_playwright() as playwright:
+        launched = await playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield launched
+        await launched.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServiceProcess]:
+    """A service with both upstream stand-ins, quick ones."""
+    folder = tmp_path_factory.mktemp("browser")
+    customerio = create_customerio(CustomerioSimulation(requests_per_second=1000))
+    mavera = create_mavera(MaveraSimulation(requests_per_minute=6000, latency_seconds=(0, 0.02)))
+    async with running(customerio) as customerio_url, running(mavera) as mavera_url:
+        settings = service_settings(folder, customerio=customerio_url, mavera=mavera_url)
+        async with serving(folder, settings) as started:
+            yield started
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def desk(browser: Browser, service: ServiceProcess) -> AsyncIterator[Desk]:
+    """A person at a screen, not logged in yet."""
+    async with sitting(browser, service) as desk:
+        yield desk
+
+
+@asynccontextmanager
+async def sitting(browser: Browser, service: ServiceProcess, **window: Any) -> AsyncIterator[Desk]:
+    """A window of the browser; `window` as Playwright's `new_context` takes it."""
+    context: BrowserContext = await browser.new_context(base_url=service.url, **window)
+    context.set_default_timeout(10_000)
+    try:
+        page: Page = await context.new_page()
+        desk = Desk(page, service)
+        yield desk
+        assert not desk.complaints, desk.complaints
+    finally:
+        await context.close()

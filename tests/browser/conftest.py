@@ -1,8 +1,8 @@
 """A real Chromium in front of a real service: what a person sees and presses.
 
 One browser and one service serve all these tests; each test has a context (cookies, clipboard, window) of its own. What
-any page writes to the console as an error, or breaks of its own security policy, fails the test that met it. Their modules
-say `pytestmark = pytest.mark.asyncio(loop_scope="session")`: browser and service live in one event loop.
+any page writes to the console as an error, or breaks of its own security policy, fails the test that met it. Their
+modules say `pytestmark = pytest.mark.asyncio(loop_scope="session")`: browser and service live in one event loop.
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ def test_of_a_body_the_kind_of_event_is_shown_and_nothing_about_the_person() -> 
         (b'{"name": "Ann Mil', '{"name": "…"'),
         (b'{"name": "a\\"nn"', '{"name": "…"'),
         (b'["ann"', '["…"'),
+        (b'{"ann@x.org": {"a": [1, 4915112345678, "ann"]}}', '{"…": {"a": [1, …, "…"]}}'),
     ],
 )
 def test_what_is_cut_off_or_no_json_tells_nothing(head: bytes, shown: str) -> None:

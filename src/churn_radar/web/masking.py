@@ -14,9 +14,11 @@ HEAD_BYTES = 600
 # Values that say what a body is and not whom it is about.
 _TELLING = frozenset({"metric", "event_type", "object_type", "timestamp", "event_id", "type", "version"})
 _MAIL = re.compile(r"[^\s<>\"'(),;:]+@[^\s<>\"'(),;:]+")
+# What names a value; anything else in its place may be one.
+_NAME = re.compile(r'"[A-Za-z0-9_.-]{1,40}"')
 _STRING = r'"(?:[^"\\]|\\.)*(?:"|$)'
 _MEMBER = re.compile(
-    rf"(?P<key>{_STRING})(?P<colon>\s*:\s*)(?P<value>{_STRING}|-?[0-9.eE+-]+|true|false|null)|{_STRING}"
+    rf"(?P<key>{_STRING})(?P<colon>\s*:\s*)(?P<value>{_STRING}|-?[0-9.eE+-]+|true|false|null|(?=[\[{{]))|{_STRING}|[0-9]{{5,}}"
 )
 
 
@@ -52,10 +54,12 @@ def masked_body(head: bytes) -> str:
 
 def _masked_member(found: re.Match[str]) -> str:
     if found["key"] is None:
-        return '"…"'
+        return '"…"' if found[0].startswith('"') else "…"
     if found["key"].strip('"') in _TELLING or found["value"] in ("true", "false", "null"):
         return found[0]
-    return f"{found['key']}{found['colon']}" + ('"…"' if found["value"].startswith('"') else "…")
+    key = found["key"] if _NAME.fullmatch(found["key"]) else '"…"'
+    hidden = {'"': '"…"', "": ""}.get(found["value"][:1], "…")
+    return f"{key}{found['colon']}{hidden}"
 
 
 MASKS: Mapping[str, Callable[[str | None], str]] = MappingProxyType(

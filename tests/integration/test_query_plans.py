@@ -31,9 +31,11 @@ from sqlalchemy import event
 
 from churn_radar.intake.events import ChurnEvent, to_arrival, to_quarantine, understand
 from churn_radar.intake.payload import Event
+from churn_radar.sinks.digest import Period
 from churn_radar.store import arrivals
 from churn_radar.store.at_risk import risk_since
 from churn_radar.store.brief_search import Place, Wanted, search_briefs
+from churn_radar.store.digests import claim, is_over, read_digest_figures
 from churn_radar.store.outcome_sums import count_new
 from churn_radar.store.record import Record
 from churn_radar.store.tables import Status, metadata
@@ -128,6 +130,7 @@ async def live_through_everything(folder: Path) -> dict[str, Overheard]:
         await look_for_briefs(live)
         await live.http.get("/readyz")
         await look_at_the_pages(live)
+        await live_through_deliveries(live)
     # A morning with Mave down: signals wait, are put off, and are listed so; then a restart takes them up.
     told["retry_delays_seconds"] = (300.0,) * 9
     async with work.service(folder, sinks=[work.ListSink()], **told) as live:
@@ -181,6 +184,26 @@ async def look_at_the_pages(live: work.Running) -> None:
         await browser.post("/desk/logout")
     cursor = (await live.http.get("/audit", params={"limit": "1"})).json()["cursor"]
     await live.http.get("/audit", params={"limit": "1", "cursor": cursor})
+
+
+async def live_through_deliveries(live: work.Running) -> None:
+    """Sinks and deliveries are listed, what was given up starts again, a sink is resumed, a digest told."""
+    await live.http.get("/sinks")
+    for params in ({}, {"sink": "other"}, {"status": "delivered", "limit": "2"}):
+        cursor = (await live.http.get("/deliveries", params=params)).json()["cursor"]
+        if cursor:
+            await live.http.get("/deliveries", params={**params, "cursor": cursor})
+    for wanted in ({"sink": "other"}, {"all": True}, {"ids": [1, 2]}):
+        await live.http.post("/deliveries/replay", json={**wanted, "dry_run": True})
+        await live.http.post("/deliveries/replay", json={**wanted, "limit": 2} if "ids" not in wanted else wanted)
+    await live.http.post("/sinks/resume", json={"name": "other"})
+    month = Period("x", work.NOON - timedelta(days=30), work.NOON + timedelta(days=365))
+    async with live.service.record.read() as connection:
+        await read_digest_figures(connection, month, currency="USD", now=work.NOON, at_risk_days=30)
+        await is_over(connection, "morning", "x")
+    await live.service.record.write(
+        lambda connection: claim(connection, "morning", "x", now=work.NOON, lease=timedelta(minutes=1))
+    )
 
 
 async def live_through_a_quarantine(live: work.Running) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from heapq import nlargest
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -106,13 +107,20 @@ async def read_digest_figures(
 
 
 async def _dearest(connection: AsyncConnection, within: Sequence[object]) -> list[Dear]:
-    dear = select(briefs.c.seq).where(*within).order_by(briefs.c.mrr.desc()).limit(DEAREST)  # type: ignore[arg-type]
+    # All of the period's, from an index that holds both: to have them sorted by mrr would walk through every brief.
+    found = await connection.execute(select(briefs.c.mrr, briefs.c.seq).where(*within))  # type: ignore[arg-type]
+    dear = nlargest(DEAREST, found, key=lambda row: (row.mrr, -row.seq))
     rows = await connection.execute(
-        select(briefs.c.brief_id, briefs.c.persona_type, briefs.c.event_type, briefs.c.mrr)
-        .where(briefs.c.seq.in_(dear))
-        .order_by(briefs.c.mrr.desc(), briefs.c.seq)
+        select(briefs.c.seq, briefs.c.brief_id, briefs.c.persona_type, briefs.c.event_type).where(
+            briefs.c.seq.in_([seq for _, seq in dear])
+        )
     )
-    return [Dear(brief_id, persona, kind, _money(mrr)) for brief_id, persona, kind, mrr in rows]
+    told = {row.seq: row for row in rows}
+    return [
+        Dear(told[seq].brief_id, told[seq].persona_type, told[seq].event_type, _money(mrr))
+        for mrr, seq in dear
+        if seq in told
+    ]
 
 
 async def _outcomes(connection: AsyncConnection, period: Period, currency: str) -> dict[str, tuple[int, Decimal]]:

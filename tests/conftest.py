@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from aiobotocore.session import AioSession, get_session
+from botocore.loaders import create_loader
 
+from churn_radar.buffer import sqs
 from tests.support.place import Kind, Place, using
 from tests.support.postgres import Scratch, scratch
+from tests.support.ready_made import ready_made
 from tests.support.servers import moto_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ready_made_records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let the tests' records in files be copies of one that was migrated."""
+    with ready_made(tmp_path_factory.mktemp("record")):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +48,16 @@ def everywhere(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
     """Where a stand-in for SQS listens, `host:port`; each test has queues of its own."""
-    with moto_server() as address:
+    # What a session reads of all services' descriptions takes longer than the calls of a test.
+    descriptions = create_loader()
+
+    def session() -> AioSession:
+        made = get_session()
+        made.register_component("data_loader", descriptions)
+        return made
+
+    with moto_server() as address, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqs, "get_session", session)
         yield address
 
 

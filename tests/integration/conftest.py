@@ -11,7 +11,7 @@ from tests.support.jobs_database import connected, empty_tables
 from tests.support.postgres import scratch
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def database() -> Iterator[str]:
     """The URL of a database that has every table, the engine's and the shared limits' among them."""
     with scratch() as made:

@@ -395,7 +395,9 @@ async def feeding(folder: Path, fed: Fed, *, window: int, concurrency: int = 100
         try:
             yield feeder
         finally:
-            feeder.stop()
+            await feeder.stop()
+            # Or the record would be closed under what it reads.
+            assert not feeder.healthy
             await engine.stop(timedelta())
 
 

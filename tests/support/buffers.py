@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import boto3
@@ -43,10 +44,16 @@ def raw(name: str, **told: Any) -> RawEvent:
     return RawEvent(json.dumps(event(event_id=name, **told)).encode(), CAME_AT)
 
 
+@cache
+def _models() -> boto3.Session:
+    """What it has read of SQS' description is kept with the session: that takes longer than most calls."""
+    return boto3.Session()
+
+
 @contextmanager
 def sqs_client(moto: str) -> Iterator[Any]:
     """The queues as their owner sees them."""
-    client = boto3.client("sqs", region_name="eu-west-1", endpoint_url=f"http://{moto}")
+    client = _models().client("sqs", region_name="eu-west-1", endpoint_url=f"http://{moto}")
     try:
         yield client
     finally:

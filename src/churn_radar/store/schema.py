@@ -155,9 +155,10 @@ def upgrade_record(path: Path) -> SchemaState:
         with engine.begin() as connection:
             # SQLite opens a read-only file, and even begins a write there, without a word: only a write tells.
             connection.exec_driver_sql("PRAGMA user_version = 0")
-            config = alembic_config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            if state is not SchemaState.CURRENT:
+                config = alembic_config()
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
     except DatabaseError as error:
         raise RecordUnusable(f"{str(path)!r} cannot be written ({error.orig}); mend its owner, mode or disk") from error
     finally:

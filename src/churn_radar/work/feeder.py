@@ -30,6 +30,7 @@ from churn_radar.work.tasks import Again, Outcome, Step, Task
 
 log = structlog.get_logger(__name__)
 
+STOP_SECONDS = 5.0
 RECORD_RETRY_SECONDS = 1.0
 # What is due is known in advance; looking all the same is for a clock that was set forward meanwhile.
 LOOK_EVERY = timedelta(minutes=1)
@@ -158,10 +159,11 @@ class Feeder:
         """Whether the record is still read."""
         return self._feeding is not None and not self._feeding.done()
 
-    def stop(self) -> None:
-        """Feed no more."""
+    async def stop(self) -> None:
+        """Feed no more; the record stays open until what was being read is let go, or that would wait in vain."""
         if self._feeding is not None:
             self._feeding.cancel()
+            await asyncio.wait({self._feeding}, timeout=STOP_SECONDS)
 
     async def _feed(self) -> None:
         loop = asyncio.get_running_loop()

@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 SWEEP_EVERY = timedelta(seconds=60)
 # Longer than it takes from a commit to the job that follows from it.
 UNTOUCHED_FOR = timedelta(seconds=60)
+STOP_SECONDS = 5.0
 
 
 class Sweep:
@@ -67,10 +68,11 @@ class Sweep:
         """Whether the record is still looked through."""
         return self._sweeping is not None and not self._sweeping.done()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Look no more."""
         if self._sweeping is not None:
             self._sweeping.cancel()
+            await asyncio.wait({self._sweeping}, timeout=STOP_SECONDS)
 
     async def _keep_on(self) -> None:
         while True:

@@ -197,11 +197,14 @@ class Worker:
         """Let running steps finish within `grace`; returns whether all did. The record knows the rest."""
         # The next start lets go what was not: nothing new is begun while steps finish.
         self.floor.troubles.on_recovered = lambda service: None
-        for resuming in self._resuming:
+        letting_go = set(self._resuming)
+        for resuming in letting_go:
             resuming.cancel()
+        if letting_go:
+            await asyncio.wait(letting_go)
         for feeding in (self._feeder, self._sweep):
             if feeding is not None:
-                feeding.stop()
+                await feeding.stop()
         try:
             return await self._engine.stop(grace)
         except RecordUnavailable:

@@ -39,7 +39,7 @@ format: $(VENV)/dev.stamp ## let ruff format and mend the code
 bench: $(VENV)/dev.stamp ## run the benchmarks; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks $(ARGS)
 
-torture: $(VENV)/dev.stamp ## kill the service 25 times at random moments and count what is left
+torture: $(VENV)/dev.stamp ## kill the service 25 times and count what is left; ARGS=--replicas: one of three on Postgres
 	$(BIN)/python -m tests.torture --kills 25 $(ARGS)
 
 env-example: $(VENV)/runtime.stamp ## make .env.example anew from the settings

@@ -2,7 +2,8 @@
 
 To start `python -m churn_radar` takes a second, and nearly all of it is imports. A child of this parent is a process
 like any other, with its own memory, arguments, environment, folder and files; it only starts where the imports end.
-With CHURN_RADAR_TESTS_COLD_STARTS=1 each child is started by the interpreter, as users do.
+With CHURN_RADAR_TESTS_COLD_STARTS=1 each child is started by the interpreter, as users do. A child whose environment
+has CLOCK_IS_WRONG_BY_SECONDS believes that it is so much later (not when started cold).
 
 Between the parent and each child stands a process that waits for the child and tells how it ended: so the parent need
 do nothing but read the next order.
@@ -26,11 +27,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, tzinfo
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 COLD = "CHURN_RADAR_TESTS_COLD_STARTS"
+WRONG_BY = "CLOCK_IS_WRONG_BY_SECONDS"
 _LONGEST_ORDER = 1_000_000
 _PID_BYTES = 4
 
@@ -155,6 +158,27 @@ def _next_child(ear: socket.socket) -> list[str] | None:
         return arguments
 
 
+def _set_clock(seconds: float) -> None:
+    """Let every module of the service read a clock that is wrong by so much."""
+    by = timedelta(seconds=seconds)
+
+    class Kind(type):
+        def __instancecheck__(cls, value: object) -> bool:
+            return isinstance(value, datetime)
+
+    class Wrong(datetime, metaclass=Kind):
+        def __new__(cls, *told: Any, **more: Any) -> datetime:  # type: ignore[misc]
+            return datetime(*told, **more)  # noqa: DTZ001
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + by
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("churn_radar.") and getattr(module, "datetime", None) is datetime:
+            module.datetime = Wrong  # type: ignore[attr-defined]
+
+
 def _live(arguments: list[str]) -> NoReturn:
     """Be `churn-radar ...`, and end as the interpreter would, but for clearing the memory object by object."""
     sys.argv = ["churn-radar", *arguments]
@@ -179,4 +203,6 @@ if __name__ == "__main__":
     gc.freeze()
     told = _next_child(socket.socket(fileno=int(sys.argv[1])))
     if told is not None:
+        if by := os.environ.pop(WRONG_BY, ""):
+            _set_clock(float(by))
         _live(told)

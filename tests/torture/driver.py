@@ -9,32 +9,30 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import random
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import httpx
 
-from churn_radar.intake.door import PATH
 from churn_radar.simulator.customerio import CustomerioSimulation, create_customerio
 from churn_radar.simulator.mavera import CHAT, MaveraSimulation, MaveraState, create_mavera
 from churn_radar.simulator.server import running
-from tests.support import nursery
-from tests.support.service import assert_nothing_personal, clean_environment, service_settings
-from tests.torture.letters import Letter, Said, crowd, write_letters
+from tests.support.service import assert_nothing_personal, service_settings
+from tests.torture.letters import Letter, crowd, write_letters
+from tests.torture.mailroom import Mailroom
 from tests.torture.reading import FileReading, Reading
 from tests.torture.verifier import Evidence, unfinished, verify
+from tests.torture.victim import Victim
 
-SENDERS = 12
 CONCURRENCY = 8
 LONGEST_WAIT = 6.0
 
@@ -61,52 +59,6 @@ class Plan:
 
 
 @dataclass
-class Victim:
-    """`churn-radar serve` on a port that stays the same, as the address of a webhook does."""
-
-    folder: Path
-    settings: Mapping[str, str]
-    url: str
-    log: IO[bytes]
-    process: nursery.Process | None = None
-    boot_seconds: float = 1.0
-
-    async def spawn(self) -> None:
-        """Start, without waiting for anything."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        self.process = await nursery.start(
-            ["serve"],
-            folder=self.folder,
-            env=clean_environment(**self.settings),
-            stdout=nowhere,
-            stderr=self.log.fileno(),
-        )
-        os.close(nowhere)
-
-    async def up(self, http: httpx.AsyncClient) -> None:
-        """Wait until it answers; raises AssertionError when it has ended instead."""
-        began = time.monotonic()
-        while True:
-            self.still_runs()
-            with suppress(httpx.TransportError):
-                if (await http.get(f"{self.url}/healthz")).status_code == 200:
-                    self.boot_seconds = time.monotonic() - began
-                    return
-            await asyncio.sleep(0.03)
-
-    def still_runs(self) -> None:
-        """Raises AssertionError when it has ended by itself."""
-        code = self.process.returncode if self.process else None
-        assert code is None, f"the service ended by itself, with {code}; see {self.folder / 'log.jsonl'}"
-
-    async def end(self, *, kill: bool) -> int:
-        """SIGKILL or SIGTERM; returns the exit code."""
-        assert self.process is not None
-        self.process.kill() if kill else self.process.terminate()
-        return await asyncio.wait_for(self.process.wait(), 40)
-
-
-@dataclass
 class Run:
     """One crash test under way."""
 
@@ -115,52 +67,34 @@ class Run:
     mavera: MaveraState
     sink: Path
     record: Reading
-    http: httpx.AsyncClient
+    mail: Mailroom
     tell: Callable[[str], None]
     dice: random.Random
-    letters: list[Letter] = field(default_factory=list)
-    again: list[Letter] = field(default_factory=list)
-    outbox: asyncio.Queue[Letter] = field(default_factory=asyncio.Queue)
-    acks: int = 0
-    refusals: Counter[str] = field(default_factory=Counter)
 
     async def play(self, stream: Iterable[Letter]) -> None:
         """Send and kill as planned, then let everything drain, and stop. Raises AssertionError on the unexpected."""
         coming = iter(stream)
-        senders = [asyncio.create_task(self._send()) for _ in range(SENDERS)]
-        try:
+        async with self.mail.sending():
             for number, moment in enumerate(self._moments(), 1):
                 await self.victim.spawn()
-                fresh = list(islice(coming, self.plan.letters_per_round))
-                self.letters += fresh
-                self._post_soon(fresh)
+                self.mail.post_soon(list(islice(coming, self.plan.letters_per_round)))
                 hit = await self._wait_for(moment)
                 in_flight = self.mavera.in_flight[CHAT]
                 await self.victim.end(kill=True)
                 self.tell(
                     f"kill {number:>2} {moment}{'' if hit else ' (waited in vain)'}: "
-                    f"{self.acks} acknowledged, {in_flight} research calls under way"
+                    f"{self.mail.acks} acknowledged, {in_flight} research calls under way"
                 )
             await self.victim.spawn()
-            await self.victim.up(self.http)
-            self._post_soon(())
-            await _first_of(senders, self.outbox.join())
+            await self.victim.up(self.mail.http)
+            self.mail.post_soon(())
+            await self.mail.all_sent()
             self.tell(f"draining: {unfinished(self.record)} left")
             while unfinished(self.record):
                 self.victim.still_runs()
                 await asyncio.sleep(0.2)
             code = await self.victim.end(kill=False)
             assert code == 0, f"SIGTERM ended the service with {code}"
-        finally:
-            for sender in senders:
-                sender.cancel()
-            await asyncio.gather(*senders, return_exceptions=True)
-
-    def _post_soon(self, fresh: Sequence[Letter]) -> None:
-        """Give the senders fresh letters, and those that are to be repeated."""
-        again, self.again = self.again, []
-        for letter in (*fresh, *again):
-            self.outbox.put_nowait(letter)
 
     def _moments(self) -> list[Moment]:
         moments: list[Moment] = []
@@ -174,13 +108,13 @@ class Run:
         if moment is Moment.AT_START:
             await asyncio.sleep(share * 1.2 * self.victim.boot_seconds)
             return True
-        await self.victim.up(self.http)
-        acks, calls, size = self.acks, self.mavera.calls[CHAT], _size(self.sink)
+        await self.victim.up(self.mail.http)
+        acks, calls, size = self.mail.acks, self.mavera.calls[CHAT], _size(self.sink)
         match moment:
             case Moment.AFTER_AN_ACK:
-                return await self._until(lambda: self.acks > acks + int(share * 30))
+                return await self._until(lambda: self.mail.acks > acks + int(share * 30))
             case Moment.IN_A_BURST:
-                hit = await self._until(lambda: self.acks > acks)
+                hit = await self._until(lambda: self.mail.acks > acks)
                 await asyncio.sleep(share * 0.2)
             case Moment.IN_RESEARCH:
                 hit = await self._until(lambda: self.mavera.calls[CHAT] > calls + int(share * 2 * CONCURRENCY))
@@ -200,34 +134,6 @@ class Run:
             await asyncio.sleep(0.002)
         return True
 
-    async def _send(self) -> None:
-        """Post letters, each until it is acknowledged; some once more later, as by a sender who missed the answer."""
-        while True:
-            letter = await self.outbox.get()
-            wanted = len(letter.said) + 1
-            while len(letter.said) < wanted:
-                if await self._post(letter):
-                    self.acks += 1
-                else:
-                    await asyncio.sleep(0.05)
-            if wanted == 1 and self.dice.random() < 0.1:
-                self.again.append(letter)
-            self.outbox.task_done()
-
-    async def _post(self, letter: Letter) -> bool:
-        try:
-            answer = await self.http.post(f"{self.victim.url}{PATH}", content=letter.body, headers=letter.headers)
-        except httpx.TransportError as error:
-            self.refusals[type(error).__name__] += 1
-            return False
-        if answer.status_code == 503:
-            self.refusals["503"] += 1
-            return False
-        assert answer.status_code == 200, f"the door answered {answer.status_code}: {answer.text}"
-        told = answer.json()
-        letter.said.append(Said(told["status"], told["event_id"]))
-        return True
-
 
 async def torture(plan: Plan, folder: Path, *, tell: Callable[[str], None] = lambda line: None) -> list[str]:
     """Run the whole crash test in `folder`; returns everything that is wrong, one line each."""
@@ -240,12 +146,12 @@ async def torture(plan: Plan, folder: Path, *, tell: Callable[[str], None] = lam
     customerio = create_customerio(CustomerioSimulation(requests_per_second=1000, people=people))
     record, sink = FileReading(folder / "record.db"), folder / "briefs.jsonl"
     async with AsyncExitStack() as stack:
-        stack.enter_context(_quiet_simulators())
+        stack.enter_context(quiet_simulators())
         settings = service_settings(
             folder,
             customerio=await stack.enter_async_context(running(customerio)),
             mavera=await stack.enter_async_context(running(mavera)),
-            CHURN_RADAR_PORT=str(_free_port()),
+            CHURN_RADAR_PORT=str(free_port()),
             CHURN_RADAR_MAVERA_CONCURRENCY=str(CONCURRENCY),
             CHURN_RADAR_RETRY_DELAYS_SECONDS="0.5,1,2,4,8,16",
             CHURN_RADAR_LOG_LEVEL="info",
@@ -253,7 +159,9 @@ async def torture(plan: Plan, folder: Path, *, tell: Callable[[str], None] = lam
         log = stack.enter_context((folder / "log.jsonl").open("ab"))
         victim = Victim(folder, settings, f"http://127.0.0.1:{settings['CHURN_RADAR_PORT']}", log)
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=10, trust_env=False))
-        run = Run(plan, victim, mavera.state.simulation, sink, record, http, tell, dice)
+        # Dice of its own: how often it throws them depends on the machine, and moments and letters must not.
+        mail = Mailroom(http, [victim.url], random.Random(plan.seed + 1))
+        run = Run(plan, victim, mavera.state.simulation, sink, record, mail, tell, dice)
         complaints: list[str] = []
         try:
             async with asyncio.timeout(plan.patience_seconds):
@@ -266,19 +174,19 @@ async def torture(plan: Plan, folder: Path, *, tell: Callable[[str], None] = lam
             if victim.process is not None and victim.process.returncode is None:
                 await victim.end(kill=True)
     calls = len(run.mavera.messages)
-    complaints += verify(Evidence(run.letters, record, sink, calls, plan.kills, CONCURRENCY))
+    complaints += verify(Evidence(mail.letters, record, sink, calls, plan.kills, CONCURRENCY))
     log_text = (folder / "log.jsonl").read_text()
     try:
         assert_nothing_personal(log_text)
     except AssertionError as error:
         complaints.append(str(error))
-    tell(f"{len(run.letters)} events, {run.acks} acknowledgements, refused or cut off: {dict(run.refusals)}")
-    tell(f"{calls} research calls; {_troubles(log_text)}")
+    tell(f"{len(mail.letters)} events, {mail.acks} acknowledgements, refused or cut off: {dict(mail.refusals)}")
+    tell(f"{calls} research calls; {troubles(log_text)}")
     return complaints
 
 
 @contextmanager
-def _quiet_simulators() -> Iterator[None]:
+def quiet_simulators() -> Iterator[None]:
     """No traces of callers that were killed in the middle of a request: that is what this is about."""
     logger = logging.getLogger("uvicorn.error")
     before = logger.level
@@ -287,18 +195,7 @@ def _quiet_simulators() -> Iterator[None]:
     logger.setLevel(before)
 
 
-async def _first_of(senders: list[asyncio.Task[None]], done: Awaitable[None]) -> None:
-    """Wait until everything is sent; a sender that failed ends the wait with its error."""
-    waiting = asyncio.ensure_future(done)
-    try:
-        finished, _ = await asyncio.wait({waiting, *senders}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-    for task in finished:
-        task.result()
-
-
-def _troubles(log: str) -> str:
+def troubles(log: str) -> str:
     """The errors that the service logged, counted by event: not wrong in themselves, but worth a look."""
     errors: Counter[str] = Counter()
     for row in log.splitlines():
@@ -313,7 +210,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port below those that the system gives to clients: one of ours must not take it while the service is down."""
     for port in random.sample(range(20_000, 32_000), 50):
         with socket.socket() as probe, suppress(OSError):

@@ -34,7 +34,8 @@ MOVES = {
 class Evidence:
     """What a run leaves behind: what was sent and answered, the record, the sink's file, and what Mave saw.
 
-    `repeated` is what the door answers to an event that it has acknowledged before: with a buffer `accepted`.
+    `repeated` is what the door answers to an event that it has acknowledged before: with a buffer `accepted`. `kills`
+    counts whatever makes work be done again. `clocks_differ_by` is in seconds, over all processes.
     """
 
     letters: Sequence[Letter]
@@ -44,6 +45,7 @@ class Evidence:
     kills: int
     concurrency: int
     repeated: str = "duplicate"
+    clocks_differ_by: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def verify(evidence: Evidence) -> list[str]:
         *record.integrity,
         *_letters(evidence, record),
         *_customers(evidence.letters, record),
-        *(line for row in record.signals.values() for line in _signal(row, record, briefed)),
+        *(line for row in record.signals.values() for line in _signal(row, record, briefed, evidence)),
         *_sink(evidence, record),
         *_deliveries(record),
         *_research(evidence, len(record.briefs)),
@@ -157,14 +159,14 @@ def _customers(letters: Sequence[Letter], record: _Record) -> Iterator[str]:
                 yield f"{column} {value} has {times} briefs"
 
 
-def _signal(row: Row, record: _Record, briefed: set[int]) -> Iterator[str]:
+def _signal(row: Row, record: _Record, briefed: set[int], evidence: Evidence) -> Iterator[str]:
     """The story leads to where the signal stands, and what it points to is there."""
     name, status, story = row["event_id"] or row["signal_id"], row["status"], record.stories[row["seq"]]
     stands, at = "quarantined" if row["kind"] is None else "received", row["received_at"]
     for step in story:
         if step["status"] not in MOVES.get(stands, set()):
             yield f"{name}: went from {stands!r} to {step['status']!r}"
-        if step["at"] < at:
+        if step["at"] < at - evidence.clocks_differ_by * 1_000_000:
             yield f"{name}: its story goes back in time at {step['status']!r}"
         stands, at = step["status"], step["at"]
     if stands != status:

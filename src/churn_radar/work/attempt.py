@@ -11,12 +11,14 @@ from typing import Any
 
 import structlog
 
+from churn_radar.errors import RecordUnavailable
 from churn_radar.work.tasks import Again, BatchHandler, Handler, Outcome, Step, Task
 
 log = structlog.get_logger(__name__)
 
 NO_DELAY = timedelta()
 FAULT_DELAY = timedelta(seconds=60)
+RECORD_DELAY = timedelta(seconds=5)
 
 _Alike = tuple[Step, int, timedelta | None]
 
@@ -100,6 +102,10 @@ async def attempt(
             raise
         # Not this job was cancelled but something that it waited for, in a sink for instance.
         log.warning("work.step_cancelled", step=step.value, seqs=len(seqs))
+    except RecordUnavailable as error:
+        # What a step has found out is written whenever the record is back; this one could not even begin.
+        log.warning("work.waits_for_the_record", step=step.value, seqs=len(seqs), cause=str(error))
+        return [Again(RECORD_DELAY)] * len(seqs)
     except Exception:
         # Steps turn every failure into an outcome; what arrives here is a fault of ours. The record
         # still holds the work, so nothing is lost: try again, and leave a trace for the developers.

@@ -23,6 +23,7 @@ from churn_radar import __version__
 from churn_radar.access import Keys, Proxy
 from churn_radar.api import (
     audit,
+    backfill,
     briefs,
     deliveries,
     errors,
@@ -62,7 +63,7 @@ from churn_radar.store.postgres import is_postgres
 from churn_radar.store.record import Record, open_record
 from churn_radar.store.schema_postgres import require_current
 from churn_radar.store.signals import Signal
-from churn_radar.upstream import RateInForce
+from churn_radar.upstream import Pace, RateInForce, per_second
 from churn_radar.web.session import Sessions
 from churn_radar.web.site import create_pages, is_page
 from churn_radar.web.throttle import Throttle
@@ -97,6 +98,7 @@ class Service:
     drain: Drain | None = None
     now: Callable[[], datetime] = utc_now
     sinks: Sequence[Sink] = ()
+    customerio_pace: Pace | None = None
     signing_key: bytes = field(default_factory=lambda: secrets.token_bytes(KEY_BYTES), repr=False)
     keys: Keys = field(init=False, repr=False)
     proxy: Proxy = field(init=False)
@@ -217,6 +219,8 @@ async def running_service(
             await require_current(settings.database_url, ENGINE)
         machinery = await stack.enter_async_context(create_engine(settings))
         shared = machinery.postgres
+        # One for all that asks the App API.
+        app_pace = machinery.customerio_pace or per_second(settings.cio_requests_per_second)
         record = await stack.enter_async_context(
             open_record(
                 settings.database_url,
@@ -232,7 +236,7 @@ async def running_service(
         signing_key = await _signing_key(settings, record)
         links = links_of(settings)
         if with_worker:
-            customerio = CustomerioClient.create(settings, pace=machinery.customerio_pace)
+            customerio = CustomerioClient.create(settings, pace=app_pace)
             stack.push_async_callback(customerio.aclose)
             mave = MaveClient.create(settings, pace=machinery.mavera_pace)
             stack.push_async_callback(mave.aclose)
@@ -262,6 +266,7 @@ async def running_service(
             worker,
             rates=lambda: [client.rate_in_force() for client in clients],
             start_work=_starting(machinery, worker),
+            customerio_pace=app_pace,
             buffer=Watch(buffer, settings.buffer_max_length) if buffer is not None else None,
             drain=drain,
             sinks=outlets.sinks,
@@ -432,6 +437,7 @@ def create_app(service: Service) -> Front:
         briefs,
         signals,
         replays,
+        backfill,
         deliveries,
         quarantine,
         outcome_figures,

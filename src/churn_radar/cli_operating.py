@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -115,6 +117,46 @@ def connect(
     if done.change == "created":
         cli_tools.out.print(
             "next: put its signing key, from its page in Customer.io, into CIO_WEBHOOK_SECRET, and restart"
+        )
+
+
+@app.command()
+def backfill(
+    since: Annotated[str, typer.Option(help="What happened since: 12h, 7d, or 2026-11-24T10:00 (UTC).")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; only say how many.")] = False,
+    url: Annotated[str | None, typer.Option(help="Where the service runs; else the port of the settings.")] = None,
+) -> None:
+    """Ask Customer.io for signals the door never saw, and feed them in.
+
+    Goes through the mails that bounced, were complained of or unsubscribed from. What the record has already is not fed
+    in again, so running it twice does what running it once does. Works beside a running service, within the App API's
+    rate limit together with it, and without one (the work then starts when the service does).
+
+    Example: `churn-radar backfill --since 7d --dry-run`
+    """
+    from churn_radar import backfilling
+    from churn_radar.reaching import reach
+
+    settings = cli_tools.tool_settings()
+    _require_app_key(settings)
+    moment = cli_tools.moment("--since", since, datetime.now(UTC))
+
+    def progress(metric: str, counts: Counter[str]) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{metric}: {counts.total():,} events so far\033[K\r")
+            sys.stderr.flush()
+
+    async def work() -> dict[str, Counter[str]]:
+        async with reach(settings, url or f"http://127.0.0.1:{settings.port}") as api:
+            return await backfilling.backfill(
+                api, settings.alert_events, since=moment or "", dry_run=dry_run, progress=progress
+            )
+
+    fed_in = "would be fed in" if dry_run else "fed in"
+    for metric, counts in cli_tools.run(work()).items():
+        not_understood = f", {counts['not_understood']:,} not understood" if counts["not_understood"] else ""
+        cli_tools.out.print(
+            f"{metric}: {counts['fed_in']:,} {fed_in}, {counts['known']:,} known already{not_understood}", markup=False
         )
 
 

@@ -112,6 +112,7 @@ async def test_the_routes_are_those_of_the_interface(spec: dict[str, Any]) -> No
         ("get", "/signals"),
         ("get", "/signals/{event_id}"),
         ("post", "/signals/replay"),
+        ("post", "/signals/backfill"),
         ("post", "/signals/{event_id}/replay"),
         ("get", "/quarantine"),
         ("post", "/quarantine/drop"),

@@ -36,9 +36,11 @@ from churn_radar.store import arrivals
 from churn_radar.store.at_risk import risk_since
 from churn_radar.store.brief_search import Place, Wanted, search_briefs
 from churn_radar.store.digests import claim, is_over, read_digest_figures
+from churn_radar.store.known import known_events
 from churn_radar.store.outcome_sums import count_new
 from churn_radar.store.record import Record
 from churn_radar.store.tables import Status, metadata
+from churn_radar.triage.customer import CustomerRef
 from churn_radar.work.steps import utc_now
 from tests.support import work
 from tests.support.pages import browsing
@@ -128,6 +130,8 @@ async def live_through_everything(folder: Path) -> dict[str, Overheard]:
         await live_through_outcomes(live, [brief["id"] for brief in first["items"]])
         await live_through_a_quarantine(live)
         await look_for_briefs(live)
+        async with live.service.record.read() as connection:
+            await known_events(connection, "bounced", [CustomerRef("crowd_1", "07000001", "crowd1@torture.example")])
         await live.http.get("/readyz")
         await look_at_the_pages(live)
         await live_through_deliveries(live)

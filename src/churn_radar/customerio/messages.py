@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from churn_radar.triage.kinds import COMPLAINED, METRICS, event_kind
-
-# Of events that name no message, only that they were about the same time tells that they are the same.
-ABOUT = timedelta(hours=1)
+from churn_radar.triage.kinds import COMPLAINED, METRICS
 
 _METRIC_OF = {COMPLAINED: "spammed"}
 _PARTICULARS = (
@@ -32,15 +29,6 @@ class Page:
 
     messages: Sequence[dict[str, Any]]
     next: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """An event of a customer that the record has: its kind, the message it is about, and when it happened."""
-
-    kind: str
-    delivery_id: str | None
-    at: datetime
 
 
 def metrics_for(kinds: Collection[str]) -> list[str]:
@@ -92,20 +80,3 @@ def _moment(message: dict[str, Any], metric: str) -> datetime | None:
             if isinstance(moment, int) and not isinstance(moment, bool) and 0 < moment < 4_102_444_800:
                 return datetime.fromtimestamp(moment, UTC)
     return None
-
-
-def is_known(metric: str, delivery_id: str, at: datetime | None, known: Iterable[Known]) -> bool:
-    """Whether an event is among those that the record has of its customer.
-
-    The same message and kind, whatever its event was called; or the same kind at about the same time, of an event
-    that names no message: a customer's unsubscribe, which comes beside that of the mail.
-    """
-    kind = event_kind(metric)
-    for each in known:
-        if each.kind != kind:
-            continue
-        if each.delivery_id == delivery_id:
-            return True
-        if each.delivery_id is None and at is not None and abs(each.at - at) <= ABOUT:
-            return True
-    return False

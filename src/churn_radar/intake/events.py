@@ -141,6 +141,11 @@ def _key(event: Event, kind: str, customer: CustomerRef, facts: Mapping[str, str
     return _digest("facts", kind, customer.key, moment, known)
 
 
+def about_message(event: ChurnEvent) -> ChurnEvent:
+    """The same event known by its message and kind alone, since a list of messages tells no event ids."""
+    return event._replace(key=_digest("message", event.facts["delivery_id"], event.kind))
+
+
 def to_arrival(event: ChurnEvent, *, received_at: datetime, source: str, force_salt: str | None = None) -> Arrival:
     """A churn event as the record keeps it; with a `force_salt`, as an event of its own, never a duplicate."""
     key = event.key if force_salt is None else _digest("forced", event.key, force_salt)

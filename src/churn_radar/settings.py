@@ -367,6 +367,13 @@ class Settings(BaseSettings):
             "same kind of event, at fewer credits; 0: each is researched afresh."
         ),
     )
+    at_risk_days: int = Field(
+        30,
+        ge=1,
+        le=366,
+        description="How long a brief puts its customer's MRR at risk while no outcome is known, in days, today among"
+        " them.",
+    )
     currency: Annotated[str, BeforeValidator(lambda v: v.strip().upper() if isinstance(v, str) else v)] = Field(
         "USD", pattern=r"^[A-Z]{3}$", description="Currency of the mrr attribute (ISO 4217)."
     )

@@ -21,7 +21,7 @@ _BLOCKS = MarkdownIt("commonmark").disable("inline")
 _MAIL = re.compile(r"\b(?:e-?mail|mail|message|touch)\b\W*(?:no\.? *)?(?:[0-9]|one|two|three)\b", re.IGNORECASE)
 _ORDINAL = re.compile(r"\b(?:first|second|third|final|last)\b.{0,30}\b(?:e-?mail|mail|message|touch)\b", re.IGNORECASE)
 _SUBJECT = re.compile(
-    r"^[ \t>*_-]*\bsubject(?: line)?s?\b[*_ \t]*[:\uff1a][*_ \t]*(?P<subject>\S.*?)[ \t*_]*$",
+    r"^[ \t>*_-]*(?<![^\W_])subject(?: line)?s?[*_ \t]*[:\uff1a][*_ \t]*(?P<subject>\S.*?)[ \t*_]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _BOLD = re.compile(r"(?P<mark>\*\*|__)(?P<text>(?:(?!(?P=mark)).){1,200})(?P=mark)[:.]?")

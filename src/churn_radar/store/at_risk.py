@@ -92,6 +92,12 @@ async def put_back(connection: AsyncConnection, brief_seq: int) -> None:
     await _add(connection, {cell: Risk(open_briefs=1, open_mrr=mrr)})
 
 
+async def is_at_risk(connection: AsyncConnection, brief_seq: int) -> bool:
+    """Whether its customer's MRR is at risk by this brief."""
+    there = select(at_risk.c.brief_seq).where(at_risk.c.brief_seq == brief_seq)
+    return (await connection.execute(there)).first() is not None
+
+
 async def keep_newest(connection: AsyncConnection, customer_seq: int) -> None:
     """Two customers have turned out to be one: only the newest of their briefs goes on counting."""
     newest = select(func.max(briefs.c.seq)).where(briefs.c.customer_seq == customer_seq).scalar_subquery()

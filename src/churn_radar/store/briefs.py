@@ -14,6 +14,7 @@ from churn_radar.outcome.counting import difference
 from churn_radar.research.brief import Brief, Hint
 from churn_radar.store.at_risk import count_brief
 from churn_radar.store.brief_names import name_brief
+from churn_radar.store.dialect import is_storable
 from churn_radar.store.hints import Hinted, hints_since
 from churn_radar.store.outcome_sums import add, counted
 from churn_radar.store.tables import briefs, customers, signals
@@ -129,6 +130,20 @@ async def load_brief(connection: AsyncConnection, seq: int) -> StoredBrief | Non
     """The brief of a row number."""
     rows = (await connection.execute(select(briefs).where(briefs.c.seq == seq))).mappings().all()
     return next(iter(await _stored(connection, rows)), None)
+
+
+async def brief_seq_of(connection: AsyncConnection, brief_id: str) -> int | None:
+    """The row number of a brief by its public id."""
+    if not is_storable(brief_id):
+        return None
+    found = await connection.execute(select(briefs.c.seq).where(briefs.c.brief_id == brief_id))
+    return found.scalar_one_or_none()
+
+
+async def prompt_of(connection: AsyncConnection, brief_id: str) -> str | None:
+    """Exactly what Mave was told for a brief."""
+    found = await connection.execute(select(briefs.c.prompt).where(briefs.c.brief_id == brief_id))
+    return found.scalar_one_or_none()
 
 
 async def list_briefs(

@@ -301,6 +301,12 @@ async def joined_signals(connection: AsyncConnection, leader_seq: int) -> list[S
     return [read_signal_row(row) for row in (await connection.execute(statement)).mappings()]
 
 
+async def signals_of_brief(connection: AsyncConnection, brief_seq: int, *, limit: int) -> list[Signal]:
+    """The signals that share a brief, oldest first, at most so many."""
+    sharing = await connection.execute(select(signals.c.seq).where(signals.c.brief_seq == brief_seq))
+    return await load_signals(connection, sorted(sharing.scalars())[:limit])
+
+
 async def pending_count(connection: AsyncConnection, names: CustomerNames) -> int:
     """How many of a customer's signals are still under way."""
     # Counted among the customer's signals: as a condition, the status would make SQLite look at all that is unfinished.

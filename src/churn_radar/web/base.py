@@ -29,6 +29,7 @@ class Place:
 
 # In the order in which they are shown; a page belongs to the entry that it names as `place`.
 NAVIGATION = (
+    Place("briefs", "Briefs", "brief"),
     Place("signals", "Signals", "signal"),
     Place("dead_letters", "Dead letters", "dead"),
     Place("quarantine", "Quarantine", "quarantine"),

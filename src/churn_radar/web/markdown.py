@@ -74,7 +74,7 @@ def as_html(markdown: str, *, sources: int = 0, claims: Sequence[str] = ()) -> M
 def _rendered(markdown: str, sources: int, claims: tuple[str, ...]) -> str:
     tokens = _RENDERER.parse(markdown)
     wanted = [_squeezed(claim) for claim in claims if len(claim) >= 8]
-    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
+    for token, after in zip(tokens, [*tokens[1:], None], strict=False):
         if token.tag in _HEADINGS and token.type.startswith("heading"):
             token.tag = _HEADINGS[token.tag]
         if token.type == "paragraph_open":

@@ -10,6 +10,8 @@ from starlette.types import ASGIApp
 
 from churn_radar.web import (
     audit,
+    brief,
+    briefs,
     dead_letters,
     failures,
     health,
@@ -27,7 +29,21 @@ from churn_radar.web.headers import PageHeaders
 # What comes before the prefix of a path decides who answers: these are the pages', everything else is the API's.
 ROOT, BELOW = "/", "/desk"
 
-ROOMS = (login, home, welcome, signals, dead_letters, quarantine, replay, health, help, audit, static_files)
+ROOMS = (
+    login,
+    home,
+    welcome,
+    briefs,
+    brief,
+    signals,
+    dead_letters,
+    quarantine,
+    replay,
+    health,
+    help,
+    audit,
+    static_files,
+)
 
 
 def is_page(path: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -89,7 +90,8 @@ def page(
     text = templates.get_template(template).render(
         **values,
         url=link,
-        static=lambda name: link("static", digest=static_files()[name].digest, name=name),
+        # A page names the file of the icons some hundred times.
+        static=cache(lambda name: link("static", digest=static_files()[name].digest, name=name)),
         visitor=visitor,
         csrf=visitor.csrf if visitor else None,
         places=[

@@ -19,9 +19,8 @@ def moment(value: datetime | None) -> Markup | str:
     if value is None:
         return "–"
     utc = value.astimezone(UTC)
-    return Markup('<time datetime="{}">{}</time>').format(
-        utc.strftime("%Y-%m-%dT%H:%M:%SZ"), utc.strftime("%d %b %Y, %H:%M UTC").lstrip("0")
-    )
+    # Digits and names of months, all of them ours.
+    return Markup(f'<time datetime="{utc:%Y-%m-%dT%H:%M:%SZ}">{utc.day} {utc:%b %Y, %H:%M} UTC</time>')  # noqa: S704
 
 
 def ago(value: datetime | None, now: datetime) -> Markup | str:
@@ -29,9 +28,8 @@ def ago(value: datetime | None, now: datetime) -> Markup | str:
     if value is None:
         return "–"
     utc = value.astimezone(UTC)
-    return Markup('<time datetime="{}" title="{}" data-relative>{}</time>').format(
-        utc.strftime("%Y-%m-%dT%H:%M:%SZ"), utc.strftime("%d %b %Y, %H:%M:%S UTC").lstrip("0"), distance(value, now)
-    )
+    told = f'datetime="{utc:%Y-%m-%dT%H:%M:%SZ}" title="{utc.day} {utc:%b %Y, %H:%M:%S} UTC"'
+    return Markup(f"<time {told} data-relative>{distance(value, now)}</time>")  # noqa: S704  as above
 
 
 def distance(value: datetime, now: datetime) -> str:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
 from tests.support.postgres import SERVER_URL, Scratch
 from tests.support.servers import own_redis
 
-__all__ = ["NotHere", "Scratch", "database", "redis", "until_triaged"]
+from churn_radar.buffer.protocol import BufferOptions
+
+__all__ = ["NotHere", "Scratch", "database", "redis", "until_drained", "until_triaged"]
 
 
 _UNTRIAGED = "SELECT 1 FROM signals WHERE status = 'received' LIMIT 1"
@@ -52,5 +55,14 @@ async def until_triaged(record: Scratch, *, most_seconds: float) -> None:
     async with asyncio.timeout(most_seconds):
         while True:
             if not await asyncio.to_thread(record.run, _UNTRIAGED):
+                return
+            await asyncio.sleep(0.1)
+
+
+async def until_drained(url: str, *, most_seconds: float) -> None:
+    """Wait until the buffer on a Redis is empty: all of it is in the record; raises TimeoutError when it never is."""
+    async with Redis.from_url(url) as client, asyncio.timeout(most_seconds):
+        while True:
+            if not await client.xlen(BufferOptions().stream):
                 return
             await asyncio.sleep(0.1)

@@ -75,6 +75,7 @@ from churn_radar.work.quarantine import Quarantine, check_folder
 from churn_radar.work.redeliver import Redelivered, redeliver
 from churn_radar.work.reminders import Reminders
 from churn_radar.work.replay import Replayed, replay_all
+from churn_radar.work.rush import Rush
 from churn_radar.work.steps import utc_now
 from churn_radar.work.tasks import Step, Task
 from churn_radar.work.worker import TRIAGE_BATCH, Worker, start_by_hand
@@ -232,7 +233,12 @@ async def running_service(
                 engine_schema=ENGINE,
             )
         )
-        door = door_of(settings, BufferFirst(buffer, record.accept_soon).accept if buffer else _into(record))
+        accept = BufferFirst(buffer, record.accept_soon).accept if buffer else _into(record)
+        rush = Rush() if shared is not None else None
+        if shared is not None and rush is not None:
+            accept = rush.noting(accept)
+            shared.give_way_to(rush)
+        door = door_of(settings, accept)
         signing_key = await _signing_key(settings, record)
         links = links_of(settings)
         if with_worker:
@@ -254,7 +260,7 @@ async def running_service(
             )
             await worker.start()
             stack.push_async_callback(_stop_worker, worker, settings)
-        drain = _drain_of(settings, buffer, record) if buffer is not None and with_worker else None
+        drain = _drain_of(settings, buffer, record, rush) if buffer is not None and with_worker else None
         if drain is not None:
             drain.start()
             stack.push_async_callback(drain.stop)
@@ -305,12 +311,19 @@ def _into(record: Record) -> Accept:
     return lambda body, arrival: record.accept_soon(arrival)
 
 
-def _drain_of(settings: Settings, buffer: Buffer, record: Record) -> Drain:
+def _drain_of(settings: Settings, buffer: Buffer, record: Record, rush: Rush | None) -> Drain:
     def read(body: bytes, received_at: datetime) -> Arrival | None:
         arrival = read_body(body, settings.kept_events, received_at=received_at)
         return None if isinstance(arrival, NotASignal) else arrival
 
-    return Drain(buffer, record.accept_soon, read, ready=record.check, hold_seconds=settings.buffer_hold_seconds)
+    return Drain(
+        buffer,
+        record.accept_soon,
+        read,
+        ready=record.check,
+        gives_way=rush.give_way if rush is not None else None,
+        hold_seconds=settings.buffer_hold_seconds,
+    )
 
 
 async def _signing_key(settings: Settings, record: Record) -> bytes:

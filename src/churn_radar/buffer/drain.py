@@ -43,10 +43,11 @@ class _Owed:
 class Drain:
     """Empties one buffer into one record, for as long as it runs.
 
-    `ready` proves that the record commits, or raises RecordUnavailable. `wait` is how long one look into an empty
-    buffer lasts, and about how long a stop takes. `pauses` are the waits in seconds while the record or the buffer is
-    away, the last one again and again. `hold_seconds` is the buffer's hold, of which a third may pass between two
-    holds.
+    `ready` proves that the record commits, or raises RecordUnavailable. `gives_way` is awaited before each look into
+    the buffer: a door in the same process comes first, since what is in the buffer is safe. `wait` is how long one
+    look into an empty buffer lasts, and about how long a stop takes. `pauses` are the waits in seconds while the
+    record or the buffer is away, the last one again and again. `hold_seconds` is the buffer's hold, of which a third
+    may pass between two holds.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Drain:
         read: Read,
         *,
         ready: Callable[[], Awaitable[None]],
+        gives_way: Callable[[], Awaitable[object]] | None = None,
         batch: int = BATCH,
         wait: timedelta = timedelta(seconds=2),
         pauses: Sequence[float] = (0.2, 0.5, 1.0, 2.0, 5.0),
@@ -65,6 +67,7 @@ class Drain:
         self._accept = accept
         self._read = read
         self._ready = ready
+        self._gives_way = gives_way
         self._batch = batch
         self._wait = wait
         self._pauses = tuple(pauses)
@@ -118,6 +121,8 @@ class Drain:
             self._begun = await self._until_ready(0)
             return
         await self._say_done()
+        if self._gives_way is not None:
+            await self._gives_way()
         if taken := await self._buffer.take(self._batch, self._wait):
             await self._keep(taken)
 

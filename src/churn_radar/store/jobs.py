@@ -8,7 +8,7 @@ second time knows that another one did not end it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -70,7 +70,11 @@ WHERE status = 'failed' AND updated < now() - $1::interval
 
 
 class JobQueries(Queries):
-    """PgQueuer's queries on our tables. `hands_over` tells whether jobs of silent workers may be taken now."""
+    """PgQueuer's queries on our tables.
+
+    `hands_over` tells whether jobs of silent workers may be taken now. `gives_way` is awaited before jobs are looked
+    for; while it answers True they are taken one by one.
+    """
 
     def __init__(self, driver: Driver) -> None:
         super().__init__(
@@ -80,6 +84,7 @@ class JobQueries(Queries):
             qbs=QuerySchedulerBuilder(NAMES),
         )
         self.hands_over: Callable[[], bool] = lambda: True
+        self.gives_way: Callable[[], Awaitable[bool]] | None = None
 
     async def dequeue(
         self,
@@ -90,8 +95,9 @@ class JobQueries(Queries):
         heartbeat_timeout: timedelta,
     ) -> list[Job]:
         """Pick jobs, and mark them as begun. Should that fail they are neither: another worker gets them later."""
+        one_by_one = self.gives_way is not None and await self.gives_way()
         jobs = await super().dequeue(
-            batch_size,
+            1 if one_by_one else batch_size,
             entrypoints,
             queue_manager_id,
             global_concurrency_limit,

@@ -24,6 +24,7 @@ from churn_radar.errors import RecordUnavailable
 from churn_radar.store.jobs import NAMES, JobQueries, inside, jobs_of_new, tidy, was_begun
 from churn_radar.store.postgres_driver import PASSING, PatientDriver
 from churn_radar.work.attempt import Packed, attempt, merged, one_by_one, pack, tell_of_death, unpack
+from churn_radar.work.rush import Rush
 from churn_radar.work.tasks import Again, BatchHandler, Handler, Outcome, Step, Task
 
 log = structlog.get_logger(__name__)
@@ -154,6 +155,10 @@ class PostgresEngine:
             [job.delay for job in chosen],
             [job.key for job in chosen],
         )
+
+    def give_way_to(self, rush: Rush) -> None:
+        """Take few jobs while events rush in at this process's own door."""
+        self._queries.gives_way = rush.give_way
 
     def start(self) -> None:
         """Begin to run jobs; needs a running event loop and an open driver."""

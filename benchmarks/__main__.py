@@ -16,6 +16,7 @@ import uvloop
 
 from benchmarks import ack, blast, cost, growth, idle, postgres, report
 from benchmarks.figures import Result, Results, this_machine
+from benchmarks.peers import measure as peers
 from benchmarks.servers import NotHere
 
 HERE = Path(__file__).parent
@@ -23,7 +24,8 @@ HERE = Path(__file__).parent
 Measure = Callable[[Path, Any], Coroutine[Any, Any, Result]]
 BENCHMARKS: Mapping[str, tuple[Measure, Any, Any]] = {
     "ack": (ack.measure, ack.Sizes(), ack.QUICK),
-    "postgres": (postgres.measure, postgres.Sizes(), postgres.QUICK),
+    "postgres": (postgres.measure, postgres.Sizes(events=3000), postgres.QUICK),
+    "peers": (peers.measure, peers.Sizes(), peers.QUICK),
     "idle": (idle.measure, idle.Sizes(), idle.QUICK),
     "blast": (blast.measure, blast.Sizes(), blast.QUICK),
     "growth": (growth.measure, growth.Sizes(), growth.QUICK),

@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -48,10 +48,14 @@ class Load:
 class _Connection(asyncio.Protocol):
     """Sends the next prepared request as soon as the answer to the last one is there."""
 
-    def __init__(self, requests: Iterator[bytes], statuses: Counter[int], latencies: list[float]) -> None:
+    def __init__(
+        self, requests: Iterator[bytes], statuses: Counter[int], latencies: list[float], answered: list[bytes] | None
+    ) -> None:
         self._requests = requests
         self._statuses = statuses
         self._latencies = latencies
+        self._answered = answered
+        self._under_way = b""
         self._buffer = b""
         self._sent = 0.0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -68,6 +72,7 @@ class _Connection(asyncio.Protocol):
                 self.done.set_result(None)
             return
         self._sent = time.perf_counter()
+        self._under_way = request
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -80,6 +85,8 @@ class _Connection(asyncio.Protocol):
             return
         self._latencies.append(time.perf_counter() - self._sent)
         self._statuses[int(head[9:12])] += 1
+        if self._answered is not None and head[9:12] == b"200":
+            self._answered.append(self._under_way)
         self._buffer = body[length:]
         self._next()
 
@@ -101,12 +108,30 @@ async def run(
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     made = [
-        (await loop.create_connection(lambda: _Connection(pending, statuses, latencies), "127.0.0.1", port))[1]
+        (await loop.create_connection(lambda: _Connection(pending, statuses, latencies, None), "127.0.0.1", port))[1]
         for _ in range(connections)
     ]
     async with asyncio.timeout(most_seconds):
         await asyncio.gather(*(connection.done for connection in made))
     return Load(len(latencies), time.perf_counter() - began, latencies, dict(statuses))
+
+
+async def run_until_it_dies(
+    port: int, requests: Sequence[bytes], *, kill: Callable[[], None], after: int, connections: int = CONNECTIONS
+) -> list[bytes]:
+    """As `run`, but once `after` requests were answered, `kill` is called; returns those that were answered 200."""
+    answered: list[bytes] = []
+    pending = iter(requests)
+    loop = asyncio.get_running_loop()
+    made = [
+        (await loop.create_connection(lambda: _Connection(pending, Counter(), [], answered), "127.0.0.1", port))[1]
+        for _ in range(connections)
+    ]
+    while len(answered) < after:  # noqa: ASYNC110  an event would be set for every answer
+        await asyncio.sleep(0.001)
+    kill()
+    await asyncio.gather(*(connection.done for connection in made), return_exceptions=True)
+    return answered
 
 
 def request(path: str, body: bytes, headers: dict[str, str], *, method: str = "POST") -> bytes:

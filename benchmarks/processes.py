@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sys
 import time
@@ -24,9 +25,11 @@ __all__ = [
     "API_KEY",
     "SECRET",
     "Call",
+    "Peer",
     "Service",
     "StandIns",
     "eventually",
+    "peer",
     "reference",
     "service",
     "standins",
@@ -70,6 +73,14 @@ class StandIns:
 async def _get(url: str) -> Any:
     async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
         return (await http.get(url)).raise_for_status().json()
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A running program that does our job with another tool."""
+
+    port: int
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +129,21 @@ async def reference(*options: str) -> AsyncIterator[int]:
     """The no-op reference; yields its port. `options` as in `benchmarks.reference`."""
     async with _child("benchmarks.reference", *options) as said:
         yield int(await _line(said))
+
+
+@asynccontextmanager
+async def peer(module: str, *arguments: str) -> AsyncIterator[Peer]:
+    """A program of `benchmarks.peers` that prints its port, killed at the end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *arguments, stdout=PIPE, stderr=DEVNULL, env=clean_environment()
+    )
+    assert process.stdout is not None
+    try:
+        yield Peer(int(await _line(process.stdout)), process.pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 @asynccontextmanager
@@ -182,6 +208,6 @@ async def _ours(
                     await asyncio.sleep(0.005)
             yield process, spawned, found[1]
         finally:
-            if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()

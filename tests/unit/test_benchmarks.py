@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import ack, blast, load, plots, record, report, turns
+from benchmarks import blast, load, plots, record, report, turns
 from benchmarks.figures import Course, Figure, Machine, Result, Results, this_machine
 from benchmarks.people import PAID, people
 from benchmarks.processes import Call, service, standins
@@ -207,12 +207,54 @@ async def test_a_filled_record_is_served_like_one_that_grew(tmp_path: Path) -> N
         assert running.resident_bytes() > 10_000_000
 
 
-@pytest.mark.acceptance
-async def test_the_door_is_measured_against_the_reference(tmp_path: Path) -> None:
-    found = await ack.measure(tmp_path, ack.Sizes(events=40, rounds=1, warm_up=10))
-    figures = {figure.name: figure for figure in found.figures}
-    assert {f"{kind}, ratio to the reference" for kind in ack.KINDS} <= set(figures)
-    assert all(sample > 0 for figure in found.figures for sample in figure.samples)
+async def _accept_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.read(10_000):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    writer.close()
+
+
+async def test_whoever_is_measured_takes_turns_with_the_reference() -> None:
+    quiet = 0
+
+    async def wait() -> None:
+        nonlocal quiet
+        quiet += 1
+
+    sizes = turns.Sizes(events=40, rounds=2, warm_up=10)
+    async with await asyncio.start_server(_accept_all, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        contenders = [turns.Contender("one", port, quiet=wait), turns.Contender("another", port, "opened")]
+        taken = await turns.take_turns(port, contenders, sizes)
+    assert {name: len(each) for name, each in taken.items()} == {"one": 2, "another": 2}
+    assert all(turn.leg.requests == turn.before.requests == 40 and turn.ratio > 0 for turn in taken["one"])
+    assert taken["another"][0].before is taken["one"][0].after
+    assert quiet == 3, "once for the warm-up, once for each round"
+    figures = {figure.name: figure for figure in turns.figures_of(taken, ratios={"one": 0.5}, most_p99_ms={"one": 40})}
+    assert figures["one, ratio to the reference"].wanted == "≥ 0.5"
+    assert figures["one, p99"].goal == 40
+    assert len(figures["reference, a second"].samples) == 4
+
+
+@pytest.mark.parametrize("peer", ["procrastinate_queue", "taskiq_streams", "background_tasks"])
+def test_a_peer_is_as_short_as_is_said(peer: str) -> None:
+    assert len((ROOT / "benchmarks" / "peers" / f"{peer}.py").read_text().splitlines()) <= 60
+
+
+async def test_what_was_acknowledged_before_a_kill_is_known_one_by_one() -> None:
+    served = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        while served < 7 and await reader.read(1000):
+            served += 1
+            writer.write(b"HTTP/1.1 %d -\r\nContent-Length: 2\r\n\r\n{}" % (503 if served == 2 else 200))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        requests = [b"request %d" % number for number in range(20)]
+        answered = await load.run_until_it_dies(port, requests, kill=lambda: None, after=3, connections=1)
+    assert answered == [requests[number] for number in (0, 2, 3, 4, 5, 6)]
 
 
 def test_what_a_benchmark_starts_it_ends() -> None:

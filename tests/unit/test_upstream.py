@@ -59,6 +59,7 @@ class CountingPace:
         self.taken: int | None = None
         self.stayed_away: list[float] = []
         self.over = 0
+        self.sent: list[float] = []
 
     async def wait(self) -> Turn:
         self.turns += 1
@@ -74,6 +75,9 @@ class CountingPace:
 class _CountedTurn:
     def __init__(self, pace: CountingPace) -> None:
         self._pace = pace
+
+    def sent(self, seconds: float) -> None:
+        self._pace.sent.append(seconds)
 
     def over(self) -> None:
         self._pace.over += 1
@@ -757,3 +761,45 @@ async def test_what_a_429_teaches_counts_the_calls_of_all() -> None:
     bench.time.seconds += 10_000
     await bench.call()
     assert bench.pace.kept_to == 500
+
+
+async def test_a_call_that_goes_out_late_counts_once_more_from_then_on() -> None:
+    pace = WindowPace(3, 60.0, spread_seconds=0.5)
+    first, second = await pace.wait(), await pace.wait()
+    first.sent(0.2)
+    assert pace._bucket.count() == 2
+    second.sent(0.3)
+    assert pace._bucket.count() == 3
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(pace.wait(), 0.02)
+
+
+async def test_in_a_window_of_a_second_answers_count_and_not_when_a_call_went_out() -> None:
+    pace = WindowPace(3, 1.0, spread_seconds=0.01)
+    (await pace.wait()).sent(0.3)
+    assert pace._bucket.count() == 1
+
+
+async def test_a_turn_hears_when_its_call_is_on_the_wire() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    clock = FakeTime()
+    pace = CountingPace(10, 60.0)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+            upstream = Upstream(
+                *("test", http),
+                key_name="KEY",
+                pace=pace,
+                attempts=1,
+                concurrency=1,
+                max_bytes=100,
+                sleep=clock.sleep,
+                monotonic=clock.now,
+            )
+            assert await upstream.call(Request("GET", "/"), lambda answer: answer.status) == 200
+    assert pace.sent == [0.0]

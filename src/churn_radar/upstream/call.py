@@ -174,7 +174,9 @@ class Upstream:
                 self._in_flight += 1
                 try:
                     wanted = request() if callable(request) else request
-                    return read(await self._exchange(self._request(wanted), wanted.sent, also, left_at))
+                    made = self._request(wanted)
+                    made.extensions["trace"] = self._on_the_wire(turn, left_at)
+                    return read(await self._exchange(made, wanted.sent, also, left_at))
                 except Unanswered as error:
                     self.unanswered += 1
                     on_unanswered(error)
@@ -252,6 +254,15 @@ class Upstream:
             log.warning("upstream.slowed_down", **about)
         elif calls == self._pace.calls:
             log.info("upstream.at_full_rate", **about)
+
+    def _on_the_wire(self, turn: Turn, left_at: float) -> Callable[[str, object], Awaitable[None]]:
+        """Tells the turn when the connection stands and the request is about to be written to it."""
+
+        async def trace(event: str, _: object) -> None:
+            if event.endswith(".send_request_headers.started"):
+                turn.sent(self._monotonic() - left_at)
+
+        return trace
 
     def _request(self, wanted: Request) -> httpx.Request:
         try:

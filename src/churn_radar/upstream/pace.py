@@ -10,14 +10,27 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from pyrate_limiter import InMemoryBucket, Limiter, MonotonicClock, Rate, SingleBucketFactory
+from pyrate_limiter import InMemoryBucket, Limiter, MonotonicClock, Rate, RateItem, SingleBucketFactory
 
-# Little, because a window of a second is guarded by the answers as well (`Throttle.room_at`).
-SPREAD_SECONDS = 0.05
+from churn_radar.upstream.rate import SHORT_WINDOW_SECONDS
+
+# Next to nothing, because in a window of a second calls count from their answers, which are the proof that they have
+# arrived (`Throttle.room_at`); it covers the difference of two clocks' rates.
+SPREAD_SECONDS = 0.01
+# For a window of a minute: 60 of 60.5 s are 99.2 % of what is allowed. Half of it is for the way to the service; the
+# other half for what delays a call here, and one that is delayed for longer counts anew when it goes out.
+LONG_SPREAD_SECONDS = 0.5
 
 
 class Turn(Protocol):
     """Leave for one call to go out."""
+
+    def sent(self, seconds: float) -> None:
+        """Say that the call is on the wire, so long after its turn had come; never waits.
+
+        A connection had to be opened first, or the machine was held up: the call arrives later than its turn said.
+        """
+        ...
 
     def over(self) -> None:
         """Say that the call has ended, or does not go out after all; never waits. Twice is once."""
@@ -58,6 +71,9 @@ class Pace(Protocol):
 class _FreeTurn:
     """Nobody else counts on hearing of it."""
 
+    def sent(self, seconds: float) -> None:
+        """Whenever."""
+
     def over(self) -> None:
         """Nothing to give back."""
 
@@ -65,11 +81,27 @@ class _FreeTurn:
 FREE_TURN = _FreeTurn()
 
 
+class _OwnTurn:
+    """A turn within one process: its place in the window passes by itself."""
+
+    __slots__ = ("_pace",)
+
+    def __init__(self, pace: WindowPace) -> None:
+        self._pace = pace
+
+    def sent(self, seconds: float) -> None:
+        """The call is on the wire."""
+        self._pace.count_late(seconds)
+
+    def over(self) -> None:
+        """Nothing to give back."""
+
+
 class WindowPace:
     """At most `calls` in any `seconds`, in order of asking; for one process.
 
     `spread_seconds` is how much later than a younger call an older one may arrive without the upstream
-    seeing more than `calls` in its window.
+    seeing more than `calls` in its window; a call that leaves so much as half of it too late counts once more.
     """
 
     def __init__(self, calls: int, seconds: float, *, spread_seconds: float) -> None:
@@ -89,7 +121,12 @@ class WindowPace:
         """Return when a call may go out; waiting callers go in the order in which they came."""
         self._bucket.leak(self._clock.now())
         await self._limiter.try_acquire_async()
-        return FREE_TURN
+        return _OwnTurn(self)
+
+    def count_late(self, seconds: float) -> None:
+        """A call is on the wire, so long after its turn. Unless that was soon, it takes another place, from now on."""
+        if seconds > self.spread_seconds / 2 and self.seconds > SHORT_WINDOW_SECONDS:
+            self._bucket.items.append(RateItem("late", self._clock.now()))
 
     def keep_to(self, calls: int) -> None:
         """Change how many calls a window holds; a caller who waits already waits by the new number."""
@@ -110,4 +147,4 @@ def per_second(calls: float) -> WindowPace:
 
 def per_minute(calls: int) -> WindowPace:
     """Mavera's kind of limit: so many in any sixty seconds."""
-    return WindowPace(calls, 60.0, spread_seconds=1.0)
+    return WindowPace(calls, 60.0, spread_seconds=LONG_SPREAD_SECONDS)

@@ -30,14 +30,21 @@ LOOK_SECONDS = 0.2
 SHORT_LOOK_SECONDS = 0.05
 FORGET_SECONDS = 60.0
 _MOST_STAMPS = 3
+# In a short window calls count from their answers, so a permit need not be this moment's.
+TIMELY_SECONDS = 0.025
 
 
 class SharedTurn:
     """One call's permit. `over` gives it back, in the background; twice is once."""
 
-    def __init__(self, number: int, over: Callable[[int], None]) -> None:
+    def __init__(self, number: int, sent: Callable[[int, float], None], over: Callable[[int], None]) -> None:
         self._number = number
+        self._sent = sent
         self._over = over
+
+    def sent(self, seconds: float) -> None:
+        """The call is on the wire; where that was late, its permit counts from now."""
+        self._sent(self._number, seconds)
 
     def over(self) -> None:
         """The call has ended, or does not go out."""
@@ -75,6 +82,7 @@ class SharedPace:
         self._kept_to = own.calls
         self._open: set[int] = set()
         self._ended: set[int] = set()
+        self._late: set[int] = set()
         self._hold: float | None = None
         self._told: int | None = own.calls
         self._news = asyncio.Event()
@@ -98,7 +106,7 @@ class SharedPace:
                 # From here on it is known, and given back, whatever happens.
                 self._open.add(answer.id)
                 self.taken = answer.taken
-                turn = SharedTurn(answer.id, self._over)
+                turn = SharedTurn(answer.id, self._sent, self._over)
                 try:
                     await self._make_timely(answer.id, asked_at)
                 except BaseException:
@@ -143,7 +151,7 @@ class SharedPace:
     async def _make_timely(self, number: int, asked_at: float) -> None:
         """Count a call whose permit took long to come as of now: it arrives later than the window's margin allows."""
         for _ in range(_MOST_STAMPS):
-            if time.monotonic() - asked_at < self._spread / 2:
+            if time.monotonic() - asked_at < max(self._spread / 2, TIMELY_SECONDS):
                 return
             asked_at = time.monotonic()
             await self._permits.stamp(number)
@@ -157,6 +165,11 @@ class SharedPace:
         finally:
             waking.cancel()
             sleeping.cancel()
+
+    def _sent(self, number: int, seconds: float) -> None:
+        if seconds > self._spread / 2 and self.seconds > SHORT_WINDOW_SECONDS and number in self._open:
+            self._late.add(number)
+            self._news.set()
 
     def _over(self, number: int) -> None:
         if number in self._open:
@@ -188,6 +201,9 @@ class SharedPace:
                 log.exception("upstream.permits_not_kept", service=self._service)
 
     async def _tell(self) -> None:
+        for number in tuple(self._late):
+            await self._permits.stamp(number)
+            self._late.discard(number)
         if self._ended:
             ended = set(self._ended)
             await self._permits.end(ended)

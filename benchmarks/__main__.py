@@ -14,7 +14,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import ack, blast, cost, growth, idle, postgres, report
+from benchmarks import ack, blast, cost, drain, growth, idle, postgres, report
 from benchmarks.figures import Result, Results, this_machine
 from benchmarks.peers import measure as peers
 from benchmarks.servers import NotHere
@@ -26,6 +26,7 @@ BENCHMARKS: Mapping[str, tuple[Measure, Any, Any]] = {
     "ack": (ack.measure, ack.Sizes(), ack.QUICK),
     "postgres": (postgres.measure, postgres.Sizes(events=3000), postgres.QUICK),
     "peers": (peers.measure, peers.Sizes(), peers.QUICK),
+    "drain": (drain.measure, drain.Sizes(), drain.QUICK),
     "idle": (idle.measure, idle.Sizes(), idle.QUICK),
     "blast": (blast.measure, blast.Sizes(), blast.QUICK),
     "growth": (growth.measure, growth.Sizes(), growth.QUICK),

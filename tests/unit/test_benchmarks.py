@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import blast, load, plots, record, report, turns
+from benchmarks import blast, drain, load, plots, record, report, turns
 from benchmarks.figures import Course, Figure, Machine, Result, Results, this_machine
 from benchmarks.people import PAID, people
 from benchmarks.processes import Call, service, standins
@@ -233,6 +233,17 @@ async def test_whoever_is_measured_takes_turns_with_the_reference() -> None:
     assert figures["one, ratio to the reference"].wanted == "≥ 0.5"
     assert figures["one, p99"].goal == 40
     assert len(figures["reference, a second"].samples) == 4
+
+
+def test_calls_are_counted_in_whole_minutes_and_in_their_busiest_window() -> None:
+    sizes = drain.Sizes(minutes=1, per_minute=4)
+    calls = [Call(began, began + 1, status) for began, status in ((5.0, 200), (6.0, 200), (64.9, 429), (65.0, 200))]
+    found = drain.Drained(calls, [Call(0.1 * number, 1, 200) for number in range(21)])
+    assert found.share_of_mavera(sizes) == 0.75
+    assert found.refused == 1
+    assert drain.busiest(calls, 60) == 3
+    assert drain.busiest(calls, 0.5) == 2
+    assert found.share_of_app_api == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("peer", ["procrastinate_queue", "taskiq_streams", "background_tasks"])

@@ -106,6 +106,21 @@ async def test_in_a_short_window_a_call_counts_until_its_answer_is_old_enough(pa
     assert 0.35 < time.monotonic() - began < 1
 
 
+async def test_a_call_that_goes_out_late_counts_from_then_on_for_all(paces: Paces, driver: PatientDriver) -> None:
+    one = paces(10, 60.0, spread=0.2)
+    soon, late = await one.wait(), await one.wait()
+    given = "SELECT id, granted_at FROM upstream_permits ORDER BY id"
+    before = [row["granted_at"] for row in await driver.fetch(given)]
+    soon.sent(0.05)
+    late.sent(0.15)
+
+    async def moved() -> bool:
+        return [row["granted_at"] for row in await driver.fetch(given)][1] != before[1]
+
+    await until(moved, "the late call's permit to be stamped anew")
+    assert next(row["granted_at"] for row in await driver.fetch(given)) == before[0]
+
+
 async def test_no_more_calls_are_under_way_than_the_concurrency(paces: Paces) -> None:
     one, other = paces(concurrency=3), paces(concurrency=3)
     turns = await taken_at_once(one, other)

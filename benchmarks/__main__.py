@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 Measure = Callable[[Path, Any], Coroutine[Any, Any, Result]]
 BENCHMARKS: Mapping[str, tuple[Measure, Any, Any]] = {
     "ack": (ack.measure, ack.Sizes(), ack.QUICK),
-    "postgres": (postgres.measure, postgres.Sizes(events=3000), postgres.QUICK),
+    "postgres": (postgres.measure, postgres.Sizes(events=2000), postgres.QUICK),
     "peers": (peers.measure, peers.Sizes(), peers.QUICK),
     "drain": (drain.measure, drain.Sizes(), drain.QUICK),
     "idle": (idle.measure, idle.Sizes(), idle.QUICK),

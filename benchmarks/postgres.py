@@ -33,7 +33,8 @@ async def measure(folder: Path, sizes: Sizes) -> Result:
         title="Acknowledging on Postgres",
         about=(
             "As above, with the record on Postgres on the same machine, which syncs every commit: one process with its "
-            "worker running, and a door beside a worker in a process of its own."
+            "worker running, a door beside a worker in a process of its own, and one process that acknowledges when a "
+            "Redis of its own has synced the event, and brings it into Postgres afterwards."
         ),
         figures=figures_of(turns, ratios={INSIDE: 0.45, REDIS: 0.4}, most_p99_ms={}),
         notes=[

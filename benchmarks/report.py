@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import plots
 from benchmarks.figures import Figure, Machine, Result, Results
 
-ORDER = ("ack", "postgres", "peers", "drain", "idle", "blast", "growth", "cost")
+ORDER = ("ack", "postgres", "peers", "drain", "idle", "blast", "growth", "deliveries", "cost")
 
 
 def read(folder: Path) -> Results:

@@ -13,7 +13,7 @@ from churn_radar.errors import GiveUp, OperatorMustAct, RetryLater
 from churn_radar.research.brief import Brief
 from churn_radar.store.tables import DeliveryStatus
 from churn_radar.work import deliver as deliver_module
-from churn_radar.work.deliver import AT_ONCE, BUSY_DELAY, DeliverStep
+from churn_radar.work.deliver import AT_ONCE, BUSY_DELAY, PLACES, PUT_OFF, SLOW, DeliverStep
 from churn_radar.work.tasks import Again, Done
 from tests.support.work import ListSink, Workshop, payload, until, workshop
 
@@ -171,29 +171,35 @@ async def test_a_hanging_sink_is_cut_off_and_tried_again(shop: Workshop, monkeyp
     assert (await shop.deliveries())["bad"].attempts == 1
 
 
-async def test_a_hanging_sink_takes_no_more_than_its_share_of_the_places(tmp_path: Path) -> None:
+async def test_a_hanging_sink_takes_no_more_than_its_share_of_the_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hanging, good = Hanging("hanging"), ListSink("good")
     async with workshop(tmp_path, sinks=[hanging, good], cool_down_hours=0) as shop:
         for _ in range(AT_ONCE + 2):
             await shop.briefed(payload())
         owed = [await shop.deliveries(brief_seq) for brief_seq in range(1, AT_ONCE + 3)]
         stuck = [asyncio.create_task(shop.deliver(each["hanging"].seq)) for each in owed[:AT_ONCE]]
+        monkeypatch.setattr(deliver_module, "PATIENCE", timedelta(seconds=0.05))
 
         async def taken() -> bool:
             return hanging.calls == AT_ONCE
 
         await until(taken, "every place to be taken")
 
-        assert await shop.deliver(owed[-1]["hanging"].seq) == Again(BUSY_DELAY)
-        assert (await shop.deliveries(AT_ONCE + 2))["hanging"].attempts == 0
+        # Nothing comes back: what is owed to it waits, all of it, looked at once.
+        assert await shop.deliver(owed[-1]["hanging"].seq) == Again(PUT_OFF[0], in_record=True)
+        for each in (await shop.deliveries(AT_ONCE + 1), await shop.deliveries(AT_ONCE + 2)):
+            waits = each["hanging"]
+            assert (waits.attempts, waits.due_at, waits.reason) == (0, shop.clock() + PUT_OFF[0], SLOW)
+        assert await shop.deliver(owed[-2]["hanging"].seq) == Again(PUT_OFF[0], in_record=True)
         for each in owed:
             assert await shop.deliver(each["good"].seq) == Done()
         for task in stuck:
             task.cancel()
         await asyncio.gather(*stuck, return_exceptions=True)
 
-        assert isinstance(shop.deliver, DeliverStep)
-        assert not +shop.deliver._under_way
+        assert shop.deliver._queues["hanging"].inside == 0
     assert (hanging.calls, len(good.briefs)) == (AT_ONCE, AT_ONCE + 2)
 
 
@@ -206,3 +212,37 @@ async def test_metrics_show_a_sinks_kind_and_not_its_target(tmp_path: Path) -> N
     shown = metrics.exposition().decode()
     assert 'sink="hook"' in shown
     assert "T0KEN" not in shown
+
+
+async def test_a_slow_sink_that_gets_on_is_waited_for(tmp_path: Path) -> None:
+    hanging = Hanging("bad")
+    async with workshop(tmp_path, sinks=[hanging], cool_down_hours=0) as shop:
+        for _ in range(AT_ONCE + 1):
+            await shop.briefed(payload())
+        queue = shop.deliver._queues["bad"]
+        waiting = [
+            asyncio.create_task(shop.deliver((await shop.deliveries(brief_seq))["bad"].seq))
+            for brief_seq in range(1, AT_ONCE + 2)
+        ]
+
+        async def one_waits() -> bool:
+            return hanging.calls == AT_ONCE and queue.inside == AT_ONCE + 1
+
+        await until(one_waits, "one to wait for a place")
+        waiting[0].cancel()
+
+        async def next_one() -> bool:
+            return hanging.calls == AT_ONCE + 1
+
+        await until(next_one, "the one that waited to be next")
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert queue.inside == 0
+
+
+async def test_whoever_finds_every_place_of_a_sink_taken_comes_again(shop: Workshop) -> None:
+    shop.deliver._queues["bad"].inside = PLACES
+
+    assert await shop.deliver(await row(shop, "bad")) == Again(BUSY_DELAY)
+    assert await shop.deliver(await row(shop, "good")) == Done()

@@ -89,6 +89,15 @@ async def settle(
     )
 
 
+async def put_off_sink(connection: AsyncConnection, sink: str, *, until: datetime, reason: str) -> None:
+    """Let everything that is owed to a sink, and not put off yet, wait until then."""
+    await connection.execute(
+        update(deliveries)
+        .where(deliveries.c.sink == sink, deliveries.c.status == DeliveryStatus.PENDING, deliveries.c.due_at.is_(None))
+        .values(due_at=until, reason=reason)
+    )
+
+
 async def fresh_deliveries(connection: AsyncConnection, limit: int) -> list[int]:
     """Deliveries owed, and not put off, oldest first."""
     rows = await connection.execute(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,7 +17,7 @@ from churn_radar.errors import Gone
 from churn_radar.research.brief import Brief
 from churn_radar.sinks.protocol import Declined, Sink, kind_of
 from churn_radar.store.briefs import load_brief
-from churn_radar.store.deliveries import Delivery, load_delivery, settle
+from churn_radar.store.deliveries import Delivery, load_delivery, put_off_sink, settle
 from churn_radar.store.sinks import stop, stopped
 from churn_radar.store.tables import DeliveryStatus
 from churn_radar.work.retry import TryAgain, decide
@@ -26,9 +27,15 @@ from churn_radar.work.tasks import Again, Done, Outcome
 log = structlog.get_logger(__name__)
 
 TIMEOUT = timedelta(seconds=60)
-# Deliveries to one sink at once: a sink that hangs holds this many places and no more.
+# Deliveries to one sink under way at once, and places of the engine that a sink may hold, those that wait included.
 AT_ONCE = 8
+PLACES = 32
 BUSY_DELAY = timedelta(seconds=2)
+# A sink of which nothing comes back for so long, while others wait for its places, hangs. Everything owed to it is put
+# off then, in one go: looking at each of thousands again and again would take the others' time.
+PATIENCE = timedelta(seconds=5)
+PUT_OFF = tuple(timedelta(seconds=seconds) for seconds in (15, 30, 60, 120, 300))
+SLOW = "waits: this sink is slow or does not answer"
 
 
 async def hand_over(sink: Sink, brief: Brief) -> None:
@@ -37,13 +44,53 @@ async def hand_over(sink: Sink, brief: Brief) -> None:
         await sink.deliver(brief)
 
 
+@dataclass
+class _Queue:
+    """What one sink has to do in this process.
+
+    `inside` counts who has a place or waits for one, `hung` how often in a row it was put off. By the loop's clock,
+    `moved_at` is when something came back last, or the first went in.
+    """
+
+    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    inside: int = 0
+    hung: int = 0
+    moved_at: float = 0.0
+    put_off_until: datetime | None = None
+
+    async def enter(self) -> bool:
+        """Wait for a place; False when the sink hangs. Whoever got one leaves again."""
+        loop = asyncio.get_running_loop()
+        if not self.inside:
+            self.moved_at = loop.time()
+        self.inside += 1
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(self.moved_at + PATIENCE.total_seconds()):
+                        await self.places.acquire()
+                        return True
+                if loop.time() >= self.moved_at + PATIENCE.total_seconds():
+                    self.inside -= 1
+                    return False
+        except BaseException:
+            self.inside -= 1
+            raise
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self.moved_at = asyncio.get_running_loop().time()
+        self.inside -= 1
+        self.places.release()
+
+
 @dataclass(frozen=True)
 class DeliverStep:
     """Takes a pending delivery to delivered, at least once."""
 
     floor: Floor
     sinks: Mapping[str, Sink]
-    _under_way: Counter[str] = field(default_factory=Counter, repr=False)
+    _queues: dict[str, _Queue] = field(default_factory=lambda: defaultdict(_Queue), repr=False)
 
     async def __call__(self, seq: int) -> Outcome:
         """Do the step for one delivery; after a crash it may be repeated, with the same brief id."""
@@ -61,19 +108,39 @@ class DeliverStep:
             reason = f"this sink is stopped: {halted.reason}" if halted else "this sink is no longer configured"
             await self._settle(delivery, DeliveryStatus.DEAD, delivery.attempts, reason)
             return Done()
-        if self._under_way[sink.name] >= AT_ONCE:
+        queue = self._queues[sink.name]
+        if queue.put_off_until is not None and queue.put_off_until > now:
+            return await self._put_off(delivery, queue.put_off_until)
+        if queue.inside >= PLACES:
             return Again(BUSY_DELAY)
+        if not await queue.enter():
+            queue.put_off_until = self.floor.now() + PUT_OFF[min(queue.hung, len(PUT_OFF) - 1)]
+            queue.hung += 1
+            log.warning("sink.hangs", sink=kind_of(sink.name), until=queue.put_off_until.isoformat())
+            return await self._put_off(delivery, queue.put_off_until)
         try:
-            await self._hand_over(sink, stored.brief)
+            return await self._deliver(delivery, sink, stored.brief)
+        finally:
+            queue.leave()
+
+    async def _put_off(self, delivery: Delivery, until: datetime) -> Outcome:
+        """Let everything owed to a sink wait: it holds its own places only, whatever else is owed to it."""
+        await self.floor.write(lambda connection: put_off_sink(connection, delivery.sink, until=until, reason=SLOW))
+        return Again(max(until - self.floor.now(), timedelta()), in_record=True)
+
+    async def _deliver(self, delivery: Delivery, sink: Sink, brief: Brief) -> Outcome:
+        try:
+            await hand_over(sink, brief)
         except Declined as declined:
             metrics.delivery(kind_of(delivery.sink), "skipped")
             await self._settle(delivery, DeliveryStatus.SKIPPED, delivery.attempts, str(declined))
             return Done()
         except Exception as error:
-            return await self._failed(delivery, stored.brief, error)
+            return await self._failed(delivery, brief, error)
+        self._queues[sink.name].hung = 0
         metrics.delivery(kind_of(delivery.sink), "delivered")
         await self._settle(delivery, DeliveryStatus.DELIVERED, delivery.attempts + 1, None)
-        log.info("delivery.delivered", sink=kind_of(delivery.sink), brief_id=stored.brief.id)
+        log.info("delivery.delivered", sink=kind_of(delivery.sink), brief_id=brief.id)
         return Done()
 
     async def _failed(self, delivery: Delivery, brief: Brief, error: Exception) -> Outcome:
@@ -99,13 +166,6 @@ class DeliverStep:
             )
         await self._settle(delivery, DeliveryStatus.DEAD, decision.attempt, reason, stop_sink=isinstance(error, Gone))
         return Done()
-
-    async def _hand_over(self, sink: Sink, brief: Brief) -> None:
-        self._under_way[sink.name] += 1
-        try:
-            await hand_over(sink, brief)
-        finally:
-            self._under_way[sink.name] -= 1
 
     async def _settle(
         self,

@@ -29,7 +29,7 @@ from churn_radar.store.signals import (
     signals_with_status,
 )
 from churn_radar.store.tables import Status
-from churn_radar.work.deliver import AT_ONCE, DeliverStep
+from churn_radar.work.deliver import PLACES, DeliverStep
 from churn_radar.work.due import deliveries_put_off, signals_put_off
 from churn_radar.work.engine import Engine
 from churn_radar.work.engines import Machinery
@@ -120,8 +120,8 @@ class Worker:
         self._engine.register(
             Step.DELIVER,
             DeliverStep(self.floor, {sink.name: sink for sink in sinks}),
-            # One sink's share more than there are sinks: with every sink but one hanging, that one still gets on.
-            concurrency=AT_ONCE * (len(sinks) + 1),
+            # Whatever one of them holds, the others have their places.
+            concurrency=PLACES * max(len(sinks), 1),
         )
         self._handing_over: set[asyncio.Task[None]] = set()
         self._resuming: set[asyncio.Task[int]] = set()

@@ -7,6 +7,7 @@ application is put together as a list of routers around them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -25,6 +26,7 @@ from churn_radar.api import (
     audit,
     backfill,
     briefs,
+    customers,
     deliveries,
     errors,
     events,
@@ -52,6 +54,7 @@ from churn_radar.intake.events import NotASignal
 from churn_radar.intake.reading import read_body
 from churn_radar.links import brief_page
 from churn_radar.migrating import ENGINE
+from churn_radar.outcome.links import OutcomeLinks
 from churn_radar.research.brief import Brief
 from churn_radar.research.mave import MaveClient
 from churn_radar.settings import Environment, Settings
@@ -70,6 +73,7 @@ from churn_radar.web.throttle import Throttle
 from churn_radar.work.balance import Balance
 from churn_radar.work.digests import Digests
 from churn_radar.work.engines import Machinery, create_engine
+from churn_radar.work.forgotten import Forgotten
 from churn_radar.work.joining import JoinRule
 from churn_radar.work.quarantine import Quarantine, check_folder
 from churn_radar.work.redeliver import Redelivered, redeliver
@@ -91,6 +95,7 @@ class Service:
 
     settings: Settings
     record: Record
+    forgotten: Forgotten
     door: Door
     worker: Worker | None
     rates: Callable[[], Sequence[RateInForce]] = tuple
@@ -105,6 +110,7 @@ class Service:
     proxy: Proxy = field(init=False)
     sessions: Sessions = field(init=False, repr=False)
     throttle: Throttle = field(default_factory=Throttle, repr=False)
+    outcome_links: OutcomeLinks = field(init=False, repr=False)
     quarantine: Quarantine = field(init=False)
     balance: Balance = field(init=False)
     _checked: float = field(default=0.0, repr=False)
@@ -118,6 +124,7 @@ class Service:
             idle=timedelta(minutes=self.settings.session_idle_minutes),
             longest=timedelta(hours=self.settings.session_max_hours),
         )
+        self.outcome_links = outcome_links(self.settings, self.signing_key)
         self.balance = Balance(self.record, self.settings.budget, self.now)
         self.quarantine = Quarantine(
             self.record,
@@ -125,6 +132,10 @@ class Service:
             max_bytes=self.settings.quarantine_max_megabytes * 1024 * 1024,
             now=self.now,
         )
+
+    async def accept(self, arrival: Arrival) -> Accepted:
+        """Keep an event that came by hand, unless it is about somebody who was forgotten; raises RecordUnavailable."""
+        return await (self.forgotten.kept_out(arrival) or self.record.accept_soon(arrival))
 
     async def check_record(self) -> None:
         """Prove that the record commits, at most once a second: anyone may ask. Raises RecordUnavailable."""
@@ -233,14 +244,22 @@ async def running_service(
                 engine_schema=ENGINE,
             )
         )
-        accept = BufferFirst(buffer, record.accept_soon).accept if buffer else _into(record)
+        forgotten = Forgotten(record)
+        with contextlib.suppress(RecordUnavailable):
+            # A door with a buffer starts while Postgres is away; until it is back, triage keeps them out.
+            await forgotten.load()
+        taken = BufferFirst(buffer, record.accept_soon).accept if buffer else _into(record)
         rush = Rush() if shared is not None else None
         if shared is not None and rush is not None:
-            accept = rush.noting(accept)
+            taken = rush.noting(taken)
             shared.give_way_to(rush)
+
+        def accept(body: bytes, arrival: Arrival) -> Awaitable[Accepted]:
+            return forgotten.kept_out(arrival) or taken(body, arrival)
+
         door = door_of(settings, accept)
         signing_key = await _signing_key(settings, record)
-        links = links_of(settings)
+        links = links_of(settings, signing_key)
         if with_worker:
             customerio = CustomerioClient.create(settings, pace=app_pace)
             stack.push_async_callback(customerio.aclose)
@@ -257,10 +276,11 @@ async def running_service(
                 sinks=outlets.sinks,
                 filters=outlets.filters,
                 machinery=machinery,
+                forgotten=forgotten,
             )
             await worker.start()
             stack.push_async_callback(_stop_worker, worker, settings)
-        drain = _drain_of(settings, buffer, record, rush) if buffer is not None and with_worker else None
+        drain = _drain_of(settings, buffer, record, forgotten, rush) if buffer is not None and with_worker else None
         if drain is not None:
             drain.start()
             stack.push_async_callback(drain.stop)
@@ -268,6 +288,7 @@ async def running_service(
         service = Service(
             settings,
             record,
+            forgotten,
             door,
             worker,
             rates=lambda: [client.rate_in_force() for client in clients],
@@ -279,6 +300,8 @@ async def running_service(
             signing_key=signing_key,
         )
         timers = {"quarantine": service.quarantine.keep_bounded()}
+        if record.path is None:
+            timers["forgotten"] = forgotten.keep_fresh()
         if with_worker:
             timers["reminders"] = Reminders(record, outlets.sinks, outlets.filters, links).keep_on()
             timers["digests"] = Digests(
@@ -311,14 +334,17 @@ def _into(record: Record) -> Accept:
     return lambda body, arrival: record.accept_soon(arrival)
 
 
-def _drain_of(settings: Settings, buffer: Buffer, record: Record, rush: Rush | None) -> Drain:
+def _drain_of(settings: Settings, buffer: Buffer, record: Record, forgotten: Forgotten, rush: Rush | None) -> Drain:
     def read(body: bytes, received_at: datetime) -> Arrival | None:
         arrival = read_body(body, settings.kept_events, received_at=received_at)
         return None if isinstance(arrival, NotASignal) else arrival
 
+    def accept_soon(arrival: Arrival) -> asyncio.Future[Accepted]:
+        return forgotten.kept_out(arrival) or record.accept_soon(arrival)
+
     return Drain(
         buffer,
-        record.accept_soon,
+        accept_soon,
         read,
         ready=record.check,
         gives_way=rush.give_way if rush is not None else None,
@@ -338,14 +364,21 @@ async def _signing_key(settings: Settings, record: Record) -> bytes:
         return secrets.token_bytes(KEY_BYTES)
 
 
-def links_of(settings: Settings) -> LinksFor:
-    """What the messages about a brief link to."""
+def links_of(settings: Settings, signing_key: bytes | None = None) -> LinksFor:
+    """What the messages about a brief link to: its page, and, with a key to sign them, what may have become of it."""
+    outcomes = outcome_links(settings, signing_key) if signing_key is not None else None
 
     async def links(brief: Brief) -> Sequence[Link]:
         page = brief_page(settings.public_url, brief.id)
-        return [Link("Open the brief", page)] if page else []
+        urls = outcomes.urls(brief.id, utc_now()) if outcomes is not None else {}
+        return [Link("Open the brief", page), *(Link(f"Mark as {o.label}", urls[o]) for o in urls)] if page else []
 
     return links
+
+
+def outcome_links(settings: Settings, signing_key: bytes) -> OutcomeLinks:
+    """Links that say what became of a customer."""
+    return OutcomeLinks(signing_key, settings.public_url, timedelta(days=settings.outcome_link_days))
 
 
 def _starting(machinery: Machinery, worker: Worker | None) -> Callable[[Sequence[Task]], Awaitable[None]] | None:
@@ -455,6 +488,7 @@ def create_app(service: Service) -> Front:
         quarantine,
         outcome_figures,
         outcomes,
+        customers,
         audit,
         health,
     ):

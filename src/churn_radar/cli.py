@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from churn_radar import __version__, cli_operating, cli_quarantine, cli_sinks
+from churn_radar import __version__, cli_operating, cli_personal, cli_quarantine, cli_sinks
 from churn_radar.cli_tools import fail, moment, out, read_settings, run, tool_settings
 from churn_radar.errors import ChurnRadarError, SettingsError
 
@@ -295,6 +295,10 @@ def simulate(
             tell=lambda line: out.print(line, markup=False),
         )
     )
+
+
+app.command()(cli_personal.forget)
+app.command()(cli_personal.export)
 
 
 class SettingsFormat(StrEnum):

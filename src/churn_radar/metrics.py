@@ -68,6 +68,9 @@ _IN_FLIGHT = Gauge("churn_radar_upstream_in_flight", "Calls under way.", ["servi
 _CONCURRENCY = Gauge(
     "churn_radar_upstream_concurrency", "Most calls that may be under way at once.", ["service"], registry=registry
 )
+_KEPT_OUT = Counter(
+    "churn_radar_kept_out", "Events about people who were forgotten, acknowledged and not kept.", registry=registry
+)
 _QUARANTINE = Gauge(
     "churn_radar_quarantine_bytes", "Quarantined bodies that the record keeps, in bytes.", registry=registry
 )
@@ -158,6 +161,11 @@ def backlog(jobs: Mapping[str, int]) -> None:
     """Set how many jobs wait or run, by step."""
     for step, count in jobs.items():
         _BACKLOG.labels(step).set(count)
+
+
+def kept_out() -> None:
+    """Count an event about somebody who was forgotten."""
+    _KEPT_OUT.inc()
 
 
 def quarantine(bodies: int, size: int) -> None:

@@ -38,6 +38,10 @@ class Api:
         """The answer to a POST; raises StartError for anything but success."""
         return await self._ask("POST", path, json={k: v for k, v in body.items() if v is not None})
 
+    async def delete(self, path: str, **params: Any) -> dict[str, Any]:
+        """The answer to a DELETE; raises StartError for anything but success."""
+        return await self._ask("DELETE", path, params=params)
+
     async def _ask(self, method: str, path: str, **parts: Any) -> dict[str, Any]:
         try:
             answer = await self._http.request(method, path, **parts)

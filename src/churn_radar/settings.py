@@ -327,6 +327,15 @@ class Settings(BaseSettings):
         description="Kinds of event that count as a churn signal, comma-separated.",
         examples=["unsubscribed,bounced,complained"],
     )
+    outcome_link_days: float = Field(
+        14.0,
+        ge=0,
+        le=366,
+        description=(
+            "Days for which links in chat and mail may say, without a log-in, what became of a customer (they need "
+            "PUBLIC_URL); 0: no such links."
+        ),
+    )
     subscription_hints: bool = Field(
         True, description="Show on an open brief that its customer has subscribed again (`subscribed` events)."
     )

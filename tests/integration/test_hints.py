@@ -35,7 +35,7 @@ async def test_who_subscribes_again_shows_on_their_open_brief_and_leaves_no_sign
 ) -> None:
     async with workshop(tmp_path) as shop:
         await shop.briefed(payload("cust_1001"))
-        calls = shop.customerio.calls
+        calls = shop.customerio.calls.copy()
         shop.clock.forward(timedelta(hours=1))
         event = subscribed(timestamp=int(shop.clock().timestamp()))
 

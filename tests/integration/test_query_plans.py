@@ -129,6 +129,7 @@ async def live_through_everything(folder: Path) -> dict[str, Overheard]:
         await live.http.post("/signals/replay", json={"status": "dead"})
         await live_through_outcomes(live, [brief["id"] for brief in first["items"]])
         await live_through_a_quarantine(live)
+        await live_through_a_farewell(live)
         await look_for_briefs(live)
         async with live.service.record.read() as connection:
             await known_events(connection, "bounced", [CustomerRef("crowd_1", "07000001", "crowd1@torture.example")])
@@ -208,6 +209,14 @@ async def live_through_deliveries(live: work.Running) -> None:
     await live.service.record.write(
         lambda connection: claim(connection, "morning", "x", now=work.NOON, lease=timedelta(minutes=1))
     )
+
+
+async def live_through_a_farewell(live: work.Running) -> None:
+    """Somebody asks what is held on them, and is forgotten."""
+    assert (await live.http.get("/customers/crowd_2")).status_code == 200
+    assert (await live.http.delete("/customers/crowd2@torture.example", params={"dry_run": "true"})).status_code == 200
+    assert (await live.http.delete("/customers/crowd_2")).json()["known"]
+    assert (await live.http.post("/customers/crowd_2/let-in")).json() == {"lifted": 1}
 
 
 async def live_through_a_quarantine(live: work.Running) -> None:

@@ -122,7 +122,7 @@ def _item(found: OwedBrief) -> DeliveryItem:
     )
 
 
-@router.get("/sinks", summary="Where briefs go, and how each place stands", responses=documented(401, 503))
+@router.get("/sinks", summary="Where briefs go, and how each place stands", responses=documented(401, 422, 503))
 async def read_sinks(request: Request) -> SinkAnswers:
     """The sinks of the settings in their order, then those that only the record knows of any more."""
     configured = names(request.app.state.service.sinks)
@@ -136,7 +136,9 @@ async def read_sinks(request: Request) -> SinkAnswers:
         )
 
 
-@router.post("/sinks/resume", summary="Let a stopped sink get briefs again", responses=documented(401, 403, 422, 503))
+@router.post(
+    "/sinks/resume", summary="Let a stopped sink get briefs again", responses=documented(401, 403, 413, 422, 503)
+)
 async def resume_sink(request: Request, who: Operator, wanted: Annotated[Resume, Body()]) -> ResumeAnswer:
     """Take back the stop of a sink that answered 410 (Gone). What it missed meanwhile is dead, and can be replayed."""
     await note(request, who, "resume sink", wanted.name)

@@ -88,6 +88,7 @@ _MEANING = {
     404: ("Not Found", "nothing is known of this customer"),
     405: ("Method Not Allowed", "the webhook takes POST only"),
     408: ("Request Timeout", "the body did not arrive in time"),
+    409: ("Conflict", "2 customers share this address; name one by its id: cust_1, cust_2"),
     413: ("Content Too Large", "the body is larger than 5242880 bytes"),
     415: ("Unsupported Media Type", "the webhook takes application/json only"),
     422: ("Unprocessable Content", "the request does not fit; see errors"),

@@ -51,7 +51,5 @@ async def post_event(
         return EventAnswer(status=Verdict.IGNORED, event_id=understood.event_id)
     await note(request, who, "post event", understood.event_id, "with force" if force else None)
     salt = uuid.uuid4().hex if force else None
-    accepted = await service.record.accept(
-        to_arrival(understood, received_at=service.now(), source="api", force_salt=salt)
-    )
+    accepted = await service.accept(to_arrival(understood, received_at=service.now(), source="api", force_salt=salt))
     return EventAnswer(status=accepted.verdict, event_id=accepted.public_id)

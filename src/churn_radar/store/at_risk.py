@@ -78,6 +78,14 @@ async def take_off(connection: AsyncConnection, brief_seqs: Iterable[int]) -> No
     await _add(connection, changes)
 
 
+async def unname(connection: AsyncConnection, brief_seq: int) -> None:
+    """Add a brief that was taken off to where its persona is not told: for one that names a person."""
+    brief = (await connection.execute(_cells().where(briefs.c.seq == brief_seq))).mappings().first()
+    if brief is not None:
+        cell, mrr = _cell(brief)
+        await _add(connection, {cell: Risk(-1, -mrr), cell._replace(persona_type=""): Risk(1, mrr)})
+
+
 async def put_back(connection: AsyncConnection, brief_seq: int) -> None:
     """The outcome that closed a brief was taken back: it counts again, if it is still its customer's newest."""
     brief = (await connection.execute(_cells().where(briefs.c.seq == brief_seq))).mappings().first()

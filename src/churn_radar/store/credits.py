@@ -86,7 +86,8 @@ async def close_entry(
                 spent_at=entry.spent_at,
                 amount=charge.credits,
                 purpose=charge.purpose,
-                signal_seq=entry.signal_seq,
+                # None for a signal that was erased while Mave was at work on it: what it cost stays.
+                signal_seq=select(signals.c.seq).where(signals.c.seq == entry.signal_seq).scalar_subquery(),
                 brief_seq=brief_seq if of_brief else None,
                 reused_brief_id=entry.reused_brief_id if of_brief else None,
             )

@@ -33,6 +33,8 @@ class Held(IntEnum):
     OPENINGS = 0x43520003
     WAITING = 0x43520004
     COPY = 0x43520005
+    TOMBSTONES = 0x43520006
+    RETENTION = 0x43520007
 
 
 def insert_or_ignore(table: Table) -> sqlite.Insert:

@@ -89,5 +89,5 @@ async def is_about_to_be_known(connection: AsyncConnection, ref: CustomerRef, ki
 
 
 async def forget_events(connection: AsyncConnection, seqs: Collection[int]) -> None:
-    """Delete the rows that hints came in as: what they say is kept elsewhere, or of no use."""
+    """Delete the rows of signals that are to leave no trace, such as those that hints came in as."""
     await connection.execute(delete(signals).where(signals.c.seq.in_(seqs)))

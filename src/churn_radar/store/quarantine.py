@@ -47,6 +47,17 @@ async def oldest_bodies(connection: AsyncConnection, limit: int) -> list[tuple[i
     return [(seq, size or 0) for seq, size in rows]
 
 
+async def bodies_after(connection: AsyncConnection, seq: int, limit: int) -> list[tuple[int, int]]:
+    """The bodies of signals after a row number, oldest first, as (row of the signal, bytes)."""
+    rows = await connection.execute(
+        select(quarantined_bodies.c.signal_seq, quarantined_bodies.c.size)
+        .where(quarantined_bodies.c.signal_seq > seq)
+        .order_by(quarantined_bodies.c.signal_seq)
+        .limit(limit)
+    )
+    return [(seq, size or 0) for seq, size in rows]
+
+
 async def sizes_of(connection: AsyncConnection, seqs: Sequence[int]) -> list[tuple[int, int]]:
     """Which of these signals have a body, as (row of the signal, bytes), oldest first."""
     rows = await connection.execute(

@@ -27,6 +27,8 @@ from churn_radar.store.thread import PRAGMAS, T, Work, WriterThread
 from churn_radar.store.writer import GroupWriter
 
 READERS = 4
+# Readers of ours are done within a moment; a backup may take longer.
+SCRUBS, SCRUB_EVERY_SECONDS = 20, 0.25
 
 
 class Write(Protocol):
@@ -54,7 +56,9 @@ class Record:
         reading: Callable[[str], AbstractContextManager[None]],
         engines: Sequence[Engine],
         path: Path | None = None,
+        scrub: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
+        self._scrub = scrub
         self._engine = engine
         self._rows = rows
         self._write = write
@@ -89,6 +93,20 @@ class Record:
         with self._reading("cannot be read"):
             async with self._engine.connect() as connection:
                 yield connection
+
+    async def scrub(self) -> bool:
+        """Leave nothing of what was deleted in the files; False when a reader was in the way all the time.
+
+        What is deleted is overwritten at once, but the log beside the file keeps what was there before until it is
+        worked in. On Postgres that is the server's affair (VACUUM, its own log, backups).
+        """
+        if self._scrub is None:
+            return True
+        for _ in range(SCRUBS):
+            if await self._scrub():
+                return True
+            await asyncio.sleep(SCRUB_EVERY_SECONDS)
+        return False
 
     @property
     def waiting(self) -> int:
@@ -236,6 +254,7 @@ async def _open_file(
                 reading=_readable,
                 engines=[engine.sync_engine, thread.engine],
                 path=path,
+                scrub=thread.scrub,
             )
         finally:
             await writer.stop()

@@ -392,6 +392,9 @@ credits = Table(
     # Holds all that the month's sums are made of.
     Index("ix_credits_spent_at", "spent_at", "purpose", "amount"),
     _index_where("ix_credits_under_way", UNDER_WAY, "reused_brief_id"),
+    # Without these, deleting a signal or a brief would look through the whole ledger.
+    _index_of_set("ix_credits_signal_seq", "signal_seq"),
+    _index_of_set("ix_credits_brief_seq", "brief_seq"),
 )
 
 brief_history = Table(
@@ -425,7 +428,7 @@ hints = Table(
     Column("event_key", String(80), nullable=False, unique=True),
     Column("customer_seq", _Seq, ForeignKey("customers.seq", ondelete="CASCADE"), nullable=False),
     Column("kind", String(64), nullable=False),
-    Column("at", Instant, nullable=False, comment="when the event happened, else when it came in"),
+    Column("at", Instant, nullable=False, comment="when the event came in"),
     Index("ix_hints_customer_seq", "customer_seq", "at"),
 )
 
@@ -478,5 +481,19 @@ audit = Table(
     Column("action", String(64), nullable=False),
     Column("subject", Text, comment="ids of events, signals, briefs; never of customers"),
     Column("detail", Text),
+    sqlite_autoincrement=True,
+)
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("person", String(32), nullable=False, comment="which marks belong together; says nothing else"),
+    Column("kind", String(8), nullable=False, comment="of which kind of identifier: id, cio_id, email"),
+    Column("mark", String(40), nullable=False, comment="keyed hash of the identifier"),
+    Column("at", Instant, nullable=False),
+    UniqueConstraint("mark", "person"),
+    Index("ix_tombstones_person", "person"),
+    # Whoever has read up to a number reads on from there.
     sqlite_autoincrement=True,
 )

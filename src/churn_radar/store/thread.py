@@ -34,6 +34,8 @@ PRAGMAS = (
     "PRAGMA busy_timeout=1500",
     "PRAGMA foreign_keys=ON",
     "PRAGMA temp_store=MEMORY",
+    # What is deleted is overwritten: a person who was forgotten must not be found in the file.
+    "PRAGMA secure_delete=ON",
 )
 
 # A transaction of work ends after the piece that exceeds this.
@@ -100,6 +102,14 @@ class WriterThread:
                 if time.monotonic() - began > ENOUGH_SECONDS:
                     break
         return outcomes
+
+    async def scrub(self) -> bool:
+        """Take what was overwritten out of the log beside the file; False when somebody still reads from that."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._scrub)
+
+    def _scrub(self) -> bool:
+        busy, _, _ = self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -31,10 +31,12 @@ class Place:
 # In the order in which they are shown; a page belongs to the entry that it names as `place`.
 NAVIGATION = (
     Place("briefs", "Briefs", "brief"),
+    Place("outcomes", "Outcomes", "outcome"),
     Place("signals", "Signals", "signal"),
     Place("dead_letters", "Dead letters", "dead"),
     Place("quarantine", "Quarantine", "quarantine"),
     Place("health", "Health", "health"),
+    Place("personal", "Personal data", "person", for_operators=True),
     Place("audit", "Audit trail", "audit", for_operators=True),
     Place("welcome", "First steps", "welcome"),
 )

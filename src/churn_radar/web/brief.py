@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
 from churn_radar.api.signals import record_of
+from churn_radar.outcome.rules import Outcome
 from churn_radar.research.brief import Brief
 from churn_radar.research.mails import split_mails
 from churn_radar.research.prompt import ASKS
@@ -127,6 +128,7 @@ async def show_brief(request: Request, visitor: Reader, brief_id: str) -> HTMLRe
         deliveries=deliveries,
         is_at_risk=at_risk,
         may_send=brief.consent.may_mail is MayMail.ANYTHING,
+        outcomes=list(Outcome),
         can_replay="replay" in request.app.state.routes and bool(signals),
     )
 

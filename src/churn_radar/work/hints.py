@@ -63,4 +63,5 @@ def _key(signal: Signal) -> str:
 
 
 def _hinted(signal: Signal) -> Hinted:
-    return Hinted(signal.kind or "", signal.occurred_at or signal.received_at)
+    # When it came in: what it is compared with, the signal of a brief, is known by that as well.
+    return Hinted(signal.kind or "", signal.received_at)

@@ -108,7 +108,7 @@ class Quarantine:
         while size > self.max_bytes * LOW_WATER:
             async with self._record.read() as connection:
                 oldest = await oldest_bodies(connection, PAGE)
-            wanted = _as_many_as(oldest, size - int(self.max_bytes * LOW_WATER))
+            wanted = as_many_as(oldest, size - int(self.max_bytes * LOW_WATER))
             exported, _ = await self.export([seq for seq, _ in wanted])
             if not exported:
                 break
@@ -126,7 +126,7 @@ class Quarantine:
             async with self._record.read() as connection:
                 left = await sizes_of(connection, seqs)
             while left:
-                page = _as_many_as(left[:PAGE], PAGE_BYTES)
+                page = as_many_as(left[:PAGE], PAGE_BYTES)
                 left = left[len(page) :]
                 async with self._record.read() as connection:
                     bodies = await load_bodies(connection, [seq for seq, _ in page])
@@ -212,7 +212,7 @@ def _append(path: Path, bodies: Sequence[KeptBody], now: datetime) -> None:
     append_lines(path, b"".join(to_line(body, now) for body in bodies))
 
 
-def _as_many_as(bodies: Sequence[tuple[int, int]], most_bytes: int) -> list[tuple[int, int]]:
+def as_many_as(bodies: Sequence[tuple[int, int]], most_bytes: int) -> list[tuple[int, int]]:
     """The first of the bodies, given as (row, bytes), until they are that many bytes; at least one."""
     taken: list[tuple[int, int]] = []
     total = 0

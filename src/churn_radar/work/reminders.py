@@ -81,7 +81,12 @@ class Reminders:
         message = of_brief(brief, await self.links(brief))
         facts = [*message.facts, *([("Owner", brief.owner)] if brief.owner else [])]
         lines = (("Note", note), *message.lines) if note else message.lines
-        return replace(message, title=f"Back from snooze: {message.title}", facts=tuple(facts), lines=lines)
+        return replace(
+            message,
+            title=f"Back from snooze: {brief.event_type}, {brief.persona_type}",
+            facts=tuple(facts),
+            lines=lines,
+        )
 
     async def _tell(self, reminder: Reminder, brief: Brief, message: Message) -> tuple[Reminder, bool]:
         """Tell every sink that has not been told; returns what is in hand then, and whether one failed."""

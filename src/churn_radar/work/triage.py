@@ -13,16 +13,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from churn_radar import metrics
 from churn_radar.customerio.client import SERVICE
 from churn_radar.errors import RecordUnavailable
+from churn_radar.privacy.tombstones import identifiers
 from churn_radar.research.brief import AttributesSource
 from churn_radar.store.customers import hold_customers, remember_all, rows_now
+from churn_radar.store.hints import forget_events
 from churn_radar.store.signals import Move, Signal, advance, advance_all, load_signals, standing_at
 from churn_radar.store.tables import Status
 from churn_radar.triage.account import Rules
-from churn_radar.triage.customer import CustomerRef
+from churn_radar.triage.customer import CustomerRef, IdType
 from churn_radar.triage.decision import Decision, Research, triage
 from churn_radar.triage.kinds import HINTS
 from churn_radar.triage.priority import priority
 from churn_radar.work.enrich import Enriched, Found, LookUp, enrich, fresh
+from churn_radar.work.forgotten import Forgotten
 from churn_radar.work.hints import settle_hints
 from churn_radar.work.joinable import joinable
 from churn_radar.work.joining import Joining, JoinRule
@@ -58,6 +61,7 @@ class TriageStep:
     aging_mrr_per_hour: float = 0.0
     fresh_for: timedelta = timedelta()
     stronger_anew: bool = False
+    forgotten: Forgotten | None = None
 
     async def __call__(self, seq: int) -> Outcome:
         """Do the step for one signal; safe to repeat."""
@@ -67,6 +71,9 @@ class TriageStep:
         """Do the step for some signals; returns an outcome for each, in order. Safe to repeat."""
         async with self.floor.record.read() as connection:
             loaded = await load_signals(connection, seqs)
+            if self.forgotten is not None:
+                await self.forgotten.hear(connection)
+        loaded = await self._without_forgotten(loaded)
         outcomes: dict[int, Outcome] = {}
         due: list[Signal] = []
         for signal in loaded:
@@ -81,6 +88,15 @@ class TriageStep:
         if due := [signal for signal in due if signal not in hints]:
             outcomes |= await self._triage(due)
         return [outcomes.get(seq, Done()) for seq in seqs]
+
+    async def _without_forgotten(self, loaded: list[Signal]) -> list[Signal]:
+        """Those about people who were not forgotten; the others came in before this process, or another, had heard."""
+        if self.forgotten is None:
+            return loaded
+        gone = [each.seq for each in loaded if self.forgotten.person(each.customer) is not None]
+        if gone:
+            await self.floor.write(lambda connection: forget_events(connection, gone))
+        return [each for each in loaded if each.seq not in gone]
 
     async def _triage(self, due: Sequence[Signal]) -> dict[int, Outcome]:
         cached: dict[CustomerRef, Enriched] = {}
@@ -158,6 +174,7 @@ class TriageStep:
             for case in cases
             if case.signal.seq in standing
         ]
+        cases = await self._known_again(connection, cases, now)
         customer_seqs = await self._customers(connection, cases, now)
         may_join = {
             customer_seq
@@ -171,6 +188,28 @@ class TriageStep:
         }
         await advance_all(connection, list(moves.values()), now)
         return moves
+
+    async def _known_again(self, connection: AsyncConnection, cases: list[_Case], now: datetime) -> list[_Case]:
+        """The cases but for those whose look-up shows that they are about somebody who was forgotten.
+
+        Such a one leaves no row, and its new names go on the tombstone.
+        """
+        if self.forgotten is None:
+            return cases
+        await self.forgotten.hear(connection)
+        kept: list[_Case] = []
+        for case in cases:
+            shown = case.found.profile.ref
+            person = self.forgotten.person(shown) or self.forgotten.person(case.signal.customer)
+            if person is None:
+                kept.append(case)
+                continue
+            names = [*identifiers(shown), *identifiers(case.signal.customer)]
+            by_kind = {kind: [name for of, name in names if of is kind] for kind in IdType}
+            # Before the commit: should that fail, they are this person's names all the same.
+            self.forgotten.heard(await self.forgotten.lay(connection, person, by_kind, now))
+            await forget_events(connection, [case.signal.seq])
+        return kept
 
     async def _customers(self, connection: AsyncConnection, cases: Sequence[_Case], now: datetime) -> list[int]:
         """The rows of the cases' customers, in order, with what was read live written down."""

@@ -35,6 +35,7 @@ from churn_radar.work.engine import Engine
 from churn_radar.work.engines import Machinery
 from churn_radar.work.enrich import LookUp
 from churn_radar.work.feeder import Feeder, Source
+from churn_radar.work.forgotten import Forgotten
 from churn_radar.work.research import Researcher, ResearchStep
 from churn_radar.work.resume import SERVICES, resume
 from churn_radar.work.spending import Spending
@@ -72,6 +73,7 @@ class Worker:
         sinks: Sequence[Sink],
         filters: Mapping[str, Filter] | None = None,
         machinery: Machinery | None = None,
+        forgotten: Forgotten | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         machinery = machinery or Machinery(Engine())
@@ -103,6 +105,7 @@ class Worker:
             aging_mrr_per_hour=settings.aging_mrr_per_hour,
             fresh_for=timedelta(minutes=settings.look_up_cache_minutes),
             stronger_anew=settings.research_stronger_signals,
+            forgotten=forgotten,
         )
         self._engine.register_batches(Step.TRIAGE, triage.together, concurrency=TRIAGE_CONCURRENCY, most=TRIAGE_BATCH)
         self._engine.register(

@@ -66,7 +66,7 @@ def upgrade() -> None:
         sa.Column("event_key", sa.String(80), nullable=False),
         sa.Column("customer_seq", _SEQ, nullable=False),
         sa.Column("kind", sa.String(64), nullable=False),
-        sa.Column("at", sa.BigInteger(), nullable=False, comment="when the event happened, else when it came in"),
+        sa.Column("at", sa.BigInteger(), nullable=False, comment="when the event came in"),
         sa.ForeignKeyConstraint(
             ["customer_seq"], ["customers.seq"], name=op.f("fk_hints_customer_seq"), ondelete="CASCADE"
         ),

@@ -263,6 +263,7 @@ def migrate(
 def simulate(
     customerio_port: Annotated[int, typer.Option(help="Port of the App API stand-in.")] = 9101,
     mavera_port: Annotated[int, typer.Option(help="Port of the Mavera stand-in.")] = 9102,
+    track_port: Annotated[int, typer.Option(help="Port of the stand-in for Customer.io's Track API.")] = 9103,
     time_scale: Annotated[
         float, typer.Option(min=0, help="Mave takes 5 to 90 seconds, times this; 0 answers at once.")
     ] = 0.1,
@@ -273,7 +274,7 @@ def simulate(
     ] = None,
     mavera_fault: Annotated[list[str] | None, typer.Option(help="A fault of Mavera, likewise.")] = None,
 ) -> None:
-    """Run the two upstream stand-ins alone, and print the settings that point a service at them.
+    """Run the stand-ins of the upstream services alone, and print the settings that point a service at them.
 
     Faults: status:500, status:503, status:429, status:401, status:402, hang, cut, html, empty, question, garbage,
     slow; `xN` after it for N calls, else until cleared. They can also be switched while it runs: POST
@@ -287,6 +288,7 @@ def simulate(
         stand_in(
             customerio_port=customerio_port,
             mavera_port=mavera_port,
+            track_port=track_port,
             time_scale=time_scale,
             requests_per_minute=requests_per_minute,
             mavera_credits=mavera_credits,

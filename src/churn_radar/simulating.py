@@ -1,4 +1,4 @@
-"""`churn-radar simulate`: both upstream stand-ins on ports of choice, until somebody ends them."""
+"""`churn-radar simulate`: the upstream stand-ins on ports of choice, until somebody ends them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from churn_radar.simulator.customerio import CustomerioSimulation, create_custom
 from churn_radar.simulator.faults import Faults
 from churn_radar.simulator.mavera import MaveraSimulation, create_mavera
 from churn_radar.simulator.server import running
+from churn_radar.simulator.track import create_track
 
 
 def read_faults(orders: Sequence[str], option: str) -> Faults:
@@ -32,6 +33,7 @@ async def simulate(
     *,
     customerio_port: int,
     mavera_port: int,
+    track_port: int,
     time_scale: float,
     requests_per_minute: int,
     mavera_credits: int | None,
@@ -39,7 +41,7 @@ async def simulate(
     mavera_faults: Sequence[str],
     tell: Callable[[str], None],
 ) -> None:
-    """Serve both until SIGINT or SIGTERM. Raises StartError for a port in use, SettingsError for a wrong fault."""
+    """Serve them until SIGINT or SIGTERM. Raises StartError for a port in use, SettingsError for a wrong fault."""
     customerio = create_customerio(CustomerioSimulation(faults=read_faults(customerio_faults, "--customerio-fault")))
     mavera = create_mavera(
         MaveraSimulation(
@@ -55,11 +57,16 @@ async def simulate(
     async with contextlib.AsyncExitStack() as stack:
         customerio_url = await stack.enter_async_context(running(customerio, port=customerio_port))
         mavera_url = await stack.enter_async_context(running(mavera, port=mavera_port))
-        tell("# Both stand-ins are running; Ctrl-C ends them. Point a service at them with:")
+        track_url = await stack.enter_async_context(running(create_track(), port=track_port))
+        tell("# The stand-ins are running; Ctrl-C ends them. Point a service at them with:")
         tell("CHURN_RADAR_ENVIRONMENT=development")
         tell("CIO_APP_KEY=demo-app-key")
         tell("MAVERA_API_KEY=mvra_live_demo")
         tell(f"CHURN_RADAR_CIO_APP_URL={customerio_url}/v1")
         tell(f"CHURN_RADAR_MAVERA_URL={mavera_url}/api/v1")
-        tell(f"# Counters: {customerio_url}/_simulator/state and {mavera_url}/_simulator/state")
+        tell("# For the sink customerio, which writes briefs back:")
+        tell("CHURN_RADAR_CIO_SITE_ID=demo-site-id")
+        tell("CHURN_RADAR_CIO_TRACK_KEY=demo-track-key")
+        tell(f"CHURN_RADAR_CIO_TRACK_URL={track_url}/api/v1")
+        tell("# Counters: " + ", ".join(f"{url}/_simulator/state" for url in (customerio_url, mavera_url, track_url)))
         await stop.wait()

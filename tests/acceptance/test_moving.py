@@ -41,6 +41,7 @@ def commands_to_move(url: str) -> list[list[str]]:
     return [shlex.split(line.replace(IN_THE_DOCUMENT, url))[1:] for line in lines]
 
 
+@pytest.mark.only_on("sqlite", why="it begins on a file and ends on Postgres")
 async def test_the_document_leads_from_one_process_to_two_replicas_without_losing_a_row(
     tmp_path: Path, upstreams: Upstreams, empty: Scratch
 ) -> None:

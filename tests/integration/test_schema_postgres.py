@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -26,7 +27,7 @@ from churn_radar.store.tables import metadata
 from tests.integration.test_schema import REVISIONS
 from tests.support.cutting import way_to
 from tests.support.postgres import SERVER_URL, Scratch, scratch, url_of
-from tests.support.service import clean_environment
+from tests.support.service import clean_environment, run_command
 
 PASSWORD = "a-password-of-the-tests"
 
@@ -99,15 +100,26 @@ async def test_a_record_of_an_older_release_is_brought_up_to_date_with_its_rows_
     tables = [name for (name,) in empty.rows("SELECT relname FROM pg_class WHERE relname !~ '^pg_' AND relkind = 'r'")]
     ours = [name for name in tables if name in metadata.tables]
     before = {name: empty.rows(f"SELECT row_to_json(t)::text FROM {name} t") for name in ours}  # noqa: S608
+    columns = [(table, column) for table, column in empty.rows(COLUMNS) if table in before]
     assert await inspect_postgres(empty.url) is SchemaState.OLDER
     assert "of an older release; run `churn-radar migrate`" in await refused(empty.url)
 
     assert await migrate_postgres(empty.url) is SchemaState.OLDER
 
     assert await inspect_postgres(empty.url) is SchemaState.CURRENT
+    # An older release that is still running may go on: what it wrote it can write, since what is new may be left out.
+    known = {(table, column) for table, column in columns}
+    added = empty.rows(NEEDED)
+    assert not [(table, column) for table, column in added if table in before and (table, column) not in known]
+    assert known <= set(empty.rows(COLUMNS))
     for name, [(row,)] in before.items():
         [(after,)] = empty.rows(f"SELECT row_to_json(t)::text FROM {name} t LIMIT 1")  # noqa: S608
         assert after.startswith(row.removesuffix("}")), name
+
+
+COLUMNS = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
+# Columns that every insert has to name.
+NEEDED = f"{COLUMNS} AND is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'"
 
 
 async def record_of(database: Scratch, revision: str) -> None:
@@ -131,6 +143,13 @@ async def record_of(database: Scratch, revision: str) -> None:
             names = ", ".join(name for name, _ in columns)
             row = ", ".join(values.get(kind, "'txt'") for _, kind in columns)
             database.run(f"INSERT INTO {table.name} ({names}) VALUES ({row})")  # noqa: S608
+
+
+async def test_two_processes_that_migrate_at_once_make_one_schema(empty: Scratch, tmp_path: Path) -> None:
+    env = {"CHURN_RADAR_DATABASE_URL": empty.url}
+    ran = await asyncio.gather(*(run_command("migrate", cwd=tmp_path, env=env) for _ in range(2)))
+    assert [code for code, _, _ in ran] == [0, 0], ran
+    assert sorted(out.rpartition(": ")[2].strip() for _, out, _ in ran) == ["already current", "created"]
 
 
 async def test_without_a_record_a_start_is_refused_with_the_command_to_run(empty: Scratch) -> None:

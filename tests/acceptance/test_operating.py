@@ -46,7 +46,7 @@ async def test_the_doctor_the_webhook_and_the_backfill_work_beside_a_running_ser
 
         url = ("--url", "https://hooks.example.com")
         assert "would be created" in await command("connect", *url, "--dry-run")
-        assert "next: put the signing key" in await command("connect", *url)
+        assert "next: put its signing key" in await command("connect", *url)
         assert "is as it should be" in await command("connect", *url)
         assert len(upstreams.customerio.workspace.webhooks) == 1
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -39,6 +40,11 @@ def commands_to_move(url: str) -> list[list[str]]:
     blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.strip().splitlines()]
     return [shlex.split(line.replace(IN_THE_DOCUMENT, url))[1:] for line in lines]
+
+
+def without_deliveries(signal: dict[str, Any]) -> dict[str, Any]:
+    """A signal less what goes on when its brief is there: that may have been under way when it was looked at."""
+    return {name: value for name, value in signal.items() if name != "deliveries"}
 
 
 @pytest.mark.only_on("sqlite", why="it begins on a file and ends on Postgres")
@@ -81,7 +87,8 @@ async def test_the_document_leads_from_one_process_to_two_replicas_without_losin
         for replica in (first, second):
             for letter in (*letters, unfinished):
                 assert (await replica.post(letter)).json()["status"] == "duplicate"
-        assert [await second.signal(letter["event_id"]) for letter in letters] == before
+        after = [await second.signal(letter["event_id"]) for letter in letters]
+        assert [without_deliveries(signal) for signal in after] == [without_deliveries(signal) for signal in before]
         await first.until("01MX", "briefed")
         await second.post(event("01MY", "bounced", "cust_1010"))
         await first.until("01MY", "briefed", "skipped")

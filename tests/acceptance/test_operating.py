@@ -30,18 +30,18 @@ async def test_the_doctor_the_webhook_and_the_backfill_work_beside_a_running_ser
     settings = upstreams.settings(tmp_path)
     said = []
 
-    async def command(*words: str, exits: int = 0, **more: str) -> str:
-        code, out, err = await run_command(*words, cwd=tmp_path, env={**settings, **more})
+    async def command(*words: str, exits: int = 0, key: str = MAVERA_KEY) -> str:
+        code, out, err = await run_command(*words, cwd=tmp_path, env={**settings, "MAVERA_API_KEY": key})
         assert code == exits, out + err
         said.append(out + err)
         return out
 
     async with serving(tmp_path, settings) as service:
-        port = {"CHURN_RADAR_PORT": service.url.rpartition(":")[2]}
-        told = await command("doctor", **port)
+        settings["CHURN_RADAR_PORT"] = service.url.rpartition(":")[2]
+        told = await command("doctor")
         assert [line.partition(": ")[2].partition(":")[0] for line in told.splitlines()] == ["fine"] * 7
         assert "in use by a running service" in told
-        wrong = await command("doctor", exits=1, MAVERA_API_KEY="mvra_live_no_such_key", **port)
+        wrong = await command("doctor", exits=1, key="mvra_live_no_such_key")
         assert "mavera: WRONG" in wrong
 
         url = ("--url", "https://hooks.example.com")
@@ -50,8 +50,8 @@ async def test_the_doctor_the_webhook_and_the_backfill_work_beside_a_running_ser
         assert "is as it should be" in await command("connect", *url)
         assert len(upstreams.customerio.workspace.webhooks) == 1
 
-        assert "spammed: 1 fed in, 0 known already" in await command("backfill", "--since", "7d", **port)
-        assert "spammed: 0 fed in, 1 known already" in await command("backfill", "--since", "7d", **port)
+        assert "spammed: 1 fed in, 0 known already" in await command("backfill", "--since", "7d")
+        assert "spammed: 0 fed in, 1 known already" in await command("backfill", "--since", "7d")
         async with service.client() as http:
             [signal] = (await http.get("/signals")).json()["items"]
         await service.until(signal["id"], "briefed")

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 SYNC := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --requirement
 
-.PHONY: help demo test coverage setup run lint format bench torture lock env-example clean
+.PHONY: help demo test acceptance coverage setup run lint format bench torture lock env-example clean
 
 help: ## list the verbs
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,8 +19,13 @@ demo: $(VENV)/runtime.stamp ## play the main job with both upstream services sim
 test: $(VENV)/dev.stamp ## run every test
 	$(PYTEST) --numprocesses=2 --dist=worksteal $(ARGS)
 
+acceptance: $(VENV)/dev.stamp ## test the whole service on SQLite, on Postgres and behind both buffers; writes docs/tested.md
+	-CHURN_RADAR_TESTS_EVERYWHERE=1 $(PYTEST) --numprocesses=2 --dist=worksteal --junitxml=.pytest_cache/acceptance.xml \
+		tests/acceptance $(ARGS)
+	$(BIN)/python -m tests.acceptance.table .pytest_cache/acceptance.xml
+
 coverage: $(VENV)/dev.stamp ## run every test and tell what none of them runs (takes half as long again)
-	$(PYTEST) --cov --cov-report=term --numprocesses=2 --dist=worksteal $(ARGS)
+	CHURN_RADAR_TESTS_COLD_STARTS=1 $(PYTEST) --cov --cov-report=term --numprocesses=2 --dist=worksteal $(ARGS)
 
 setup: $(VENV)/dev.stamp ## make the environment in .venv, from the lock files
 

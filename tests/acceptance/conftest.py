@@ -30,13 +30,12 @@ EVERYWHERE = "CHURN_RADAR_TESTS_EVERYWHERE"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Say where a test runs, and leave in the results why it runs nowhere else."""
+    """Say where a test runs."""
     if "place" not in metafunc.fixturenames:
         return
     kinds = list(Kind)
     if limited := metafunc.definition.get_closest_marker("only_on"):
         kinds = [Kind(kind) for kind in limited.args]
-        metafunc.definition.user_properties.append(("only_on", limited.kwargs["why"]))
     if not metafunc.definition.get_closest_marker("journey") and not os.environ.get(EVERYWHERE):
         kinds = [kind for kind in kinds if kind in (Kind.SQLITE, Kind.POSTGRES)]
     metafunc.parametrize("place", kinds, ids=str, indirect=True)
@@ -46,6 +45,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """Where the services of the test keep what they take in; nothing is in it yet."""
     kind: Kind = request.param
+    if limited := request.node.get_closest_marker("only_on"):
+        # Left in the results for the table.
+        request.node.user_properties.append(("only_on", limited.kwargs["why"]))
     with ExitStack() as stack:
         database = None if kind is Kind.SQLITE else request.getfixturevalue("postgres")
         buffer = {}

@@ -1,14 +1,16 @@
 """Queries that stay fast on Postgres too: none that the service really runs walks through a table of the record.
 
-Overheard from the same life of a service as on SQLite. Small tables are always walked and sorted, so the planner is
-forbidden to: what it does then is what it does with a million rows. A walk that is left shows as a sequential scan all
-the same, or as a scan of a whole index, without a condition; that is let pass only where the walk ends at the page's
-limit, or where the index holds nothing but what is asked for.
+Overheard from the same life of a service as on SQLite; and so is what goes to Postgres by another way, to which
+SQLAlchemy does not listen: the queue, the shared limits, the sweep. Small tables are always walked and sorted, so the
+planner is forbidden to: what it does then is what it does with a million rows. A walk that is left shows as a
+sequential scan all the same, or as a scan of a whole index, without a condition; that is let pass only where the walk
+ends at the limit of a page, or where the index holds nothing but what is asked for.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,16 @@ import pytest
 
 from churn_radar.store import arrivals_postgres
 from churn_radar.store.arrivals import arrival_row
+from churn_radar.store.jobs import _BACKLOG, _RELEASE_HELD, NAMES
+from churn_radar.store.permits import _LOOK
 from churn_radar.store.tables import metadata
-from tests.integration.test_query_plans import live_through_everything
+from churn_radar.store.unheld import _UNHELD
+from tests.integration.test_query_plans import Overheard, live_through_everything
 from tests.support.door import arrival
 from tests.support.postgres import Scratch
 
 Plan = dict[str, Any]
+READS = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b[^;]*;?\s*")
 
 # Where there is no other way, the planner walks or sorts nevertheless. A sort is forbidden in a second try only, and a
 # bitmap with it: a page that is read in the order of an index needs neither.
@@ -39,6 +45,28 @@ WHOLE = {
     "ix_quarantined_bodies_size",
 }
 
+# What grows with the work that waits, and what grows with the record.
+GROWING = {*metadata.tables, NAMES.queue_table, "upstream_permits"}
+# These count or compare all that waits: for readiness, and once a minute. `_LOOK` sorts the calls of one window.
+OF_ALL_THAT_WAITS = (_BACKLOG, _UNHELD, _RELEASE_HELD, _LOOK)
+# So PgQueuer asks when the next job is due that is put off. It has no index for that, and walks the jobs that wait.
+NEXT_DUE = "SELECT execute_after - NOW() AS eta"
+CATALOGUE = re.compile(r"\bpg_(class|enum)\b")
+
+
+def overhear_the_driver(patch: pytest.MonkeyPatch, heard: dict[str, Overheard]) -> None:
+    """Keep each statement that is run without SQLAlchemy, with its first values."""
+
+    def listening(ask: Any) -> Any:
+        async def hear(self: asyncpg.Connection, statement: str, *values: Any, **more: Any) -> Any:
+            heard.setdefault(statement, Overheard(statement, values))
+            return await ask(self, statement, *values, **more)
+
+        return hear
+
+    for name in ("execute", "fetch", "fetchrow", "fetchval"):
+        patch.setattr(asyncpg.Connection, name, listening(getattr(asyncpg.Connection, name)))
+
 
 def nodes(plan: Plan, under: tuple[str, ...] = ()) -> Iterator[tuple[Plan, tuple[str, ...]]]:
     """Every node of a plan, with the types of those above it."""
@@ -52,7 +80,7 @@ def walks(plan: Plan) -> list[str]:
     found = []
     for node, under in nodes(plan):
         kind, table = node["Node Type"], node.get("Relation Name")
-        if kind == "Seq Scan" and table in metadata.tables:
+        if kind == "Seq Scan" and table in GROWING:
             found.append(f"walks through {table}")
         if kind in ("Index Scan", "Index Only Scan", "Bitmap Index Scan") and "Index Cond" not in node:
             page = "Limit" in under and "Filter" not in node and "Sort" not in under
@@ -63,6 +91,11 @@ def walks(plan: Plan) -> list[str]:
     return found
 
 
+def searched_by(plan: Plan) -> set[str | None]:
+    """The tables in which rows are found by an index."""
+    return {node.get("Relation Name") for node, _ in nodes(plan) if "Index Cond" in node or "Recheck Cond" in node}
+
+
 async def explain(connection: asyncpg.Connection, statement: str, values: Any) -> Plan:
     """How Postgres would run a statement."""
     [[plan]] = await connection.fetch(f"EXPLAIN (FORMAT JSON, COSTS OFF) {statement}", *(values or ()))
@@ -70,10 +103,20 @@ async def explain(connection: asyncpg.Connection, statement: str, values: Any) -
     return told
 
 
+def is_ours(each: Overheard) -> bool:
+    """Whether a statement reads or writes what grows, and is none of those that may walk."""
+    if not READS.fullmatch(each.text) or CATALOGUE.search(each.text):
+        return False
+    return each.text not in OF_ALL_THAT_WAITS and NEXT_DUE not in each.text
+
+
 async def test_no_query_of_the_service_walks_through_a_table_or_sorts_what_it_takes_a_page_of(
     postgres: Scratch, tmp_path: Path
 ) -> None:
-    heard = await live_through_everything(tmp_path)
+    beside: dict[str, Overheard] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        overhear_the_driver(patch, beside)
+        heard = await live_through_everything(tmp_path)
     no_walk = await asyncpg.connect(postgres.url, server_settings=NO_WALK)
     no_sort = await asyncpg.connect(postgres.url, server_settings=NO_SORT)
     found: dict[str, list[str]] = {}
@@ -85,16 +128,19 @@ async def test_no_query_of_the_service_walks_through_a_table_or_sorts_what_it_ta
             plan = await explain(no_walk, each.text, each.parameters)
             if wrong := walks(plan) and walks(await explain(no_sort, each.text, each.parameters)):
                 found[each.text] = wrong
-            searched |= {
-                node.get("Relation Name") for node, _ in nodes(plan) if "Index Cond" in node or "Recheck Cond" in node
-            }
+            searched |= searched_by(plan)
+        for each in filter(is_ours, beside.values()):
+            plan = await explain(no_walk, each.text, each.parameters)
+            if wrong := walks(plan) and walks(await explain(no_sort, each.text, each.parameters)):
+                found[each.text] = wrong
+            searched |= searched_by(plan)
         row = tuple([value] for value in arrival_row(arrival("a")))
         assert walks(await explain(no_walk, arrivals_postgres._INSERT, row)) == []
     finally:
         await no_walk.close()
         await no_sort.close()
     assert found == {}
-    assert searched >= metadata.tables.keys() - {"signal_history", "quarantined_bodies"}
+    assert searched >= GROWING - {"signal_history", "quarantined_bodies"}
 
 
 @pytest.mark.parametrize(

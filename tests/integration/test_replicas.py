@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, text, update
+from sqlalchemy import delete, insert, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,7 +29,7 @@ from churn_radar.store.held import let_go, putting_off
 from churn_radar.store.jobs import NAMES, jobs_of_new
 from churn_radar.store.record import Record, open_record
 from churn_radar.store.signals import CustomerNames, Signal, advance, any_signal, find_signal, load_signal
-from churn_radar.store.tables import Status, signals
+from churn_radar.store.tables import Status, metadata, signals
 from churn_radar.triage.customer import CustomerRef, Profile
 from churn_radar.work.claim import Claim
 from churn_radar.work.due import signals_put_off
@@ -203,8 +203,8 @@ async def test_dead_letters_of_one_customer_replayed_by_two_replicas_at_once_mak
 
 async def _forget_everything(shop: Workshop) -> None:
     async def work(connection: AsyncConnection) -> None:
-        for table in ("credits", "deliveries", "briefs", "signal_history", "signals", "customers"):
-            await connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608
+        for table in reversed(metadata.sorted_tables):
+            await connection.execute(delete(table))
 
     await shop.record.write(work)
 

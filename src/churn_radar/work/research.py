@@ -164,11 +164,14 @@ class ResearchStep:
         signal, began = claim.case.signal, self.floor.now()
         written = await self._ask(claim)
         self.floor.troubles.clear(SERVICE)
-        kept = await self.floor.write(lambda connection: self._keep(connection, claim, written))
+        kept = await self.floor.write_and_go_on(
+            lambda connection: self._keep(connection, claim, written),
+            lambda kept: [Task(Step.DELIVER, delivery, signal.priority) for delivery in kept[0]] if kept else [],
+        )
         if kept is None:
             log.warning("research.not_kept", signal_id=signal.signal_id, cause="the signal was moved on meanwhile")
             return Done()
-        deliveries, told = kept
+        _, told = kept
         if told is not None:
             self.spending.tell(*told)
         metrics.signal(Status.BRIEFED.value)
@@ -181,7 +184,6 @@ class ResearchStep:
             credits=written.answer.credits_used,
             seconds=round((self.floor.now() - began).total_seconds(), 1),
         )
-        await self.floor.enqueue([Task(Step.DELIVER, delivery, signal.priority) for delivery in deliveries])
         return Done()
 
     async def _ask(self, claim: Claim) -> Written:

@@ -38,9 +38,15 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+EnqueueWithin = Callable[[AsyncConnection, Sequence[Task]], Awaitable[None]]
+
+
 @dataclass(frozen=True)
 class Floor:
-    """The shop floor: what every step works with."""
+    """The shop floor: what every step works with.
+
+    `enqueue_within` adds work in the transaction of a connection; None where the engine is not in the database.
+    """
 
     record: Record
     enqueue: Callable[[Sequence[Task]], Awaitable[None]]
@@ -49,6 +55,7 @@ class Floor:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     troubles: Troubles = field(default_factory=Troubles)
     help_url: str = HELP_URL
+    enqueue_within: EnqueueWithin | None = None
 
     async def write(self, work: Work[T]) -> T:
         """Write what a step has found out, as soon as the record can commit.
@@ -61,6 +68,25 @@ class Floor:
             except RecordUnavailable as error:
                 log.warning("work.waits_for_the_record", cause=str(error))
                 await self.sleep(RECORD_RETRY.total_seconds())
+
+    async def write_and_go_on(self, work: Work[T], next_of: Callable[[T], Sequence[Task]]) -> T:
+        """As `write`, and start what follows from the result.
+
+        On Postgres in the same transaction: a process that is killed right after the commit has handed its work on.
+        In memory right after it: a start takes up what the record has.
+        """
+        within = self.enqueue_within
+        if within is None:
+            result = await self.write(work)
+            await self.enqueue(next_of(result))
+            return result
+
+        async def with_jobs(connection: AsyncConnection) -> T:
+            result = await work(connection)
+            await within(connection, next_of(result))
+            return result
+
+        return await self.write(with_jobs)
 
 
 async def not_yet(floor: Floor, signal: Signal, service: str) -> Again | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -145,7 +145,7 @@ class TriageStep:
         if not cases:
             return {}
         try:
-            moves = await self.floor.write(lambda connection: self._settle(connection, cases))
+            moves = await self.floor.write_and_go_on(lambda connection: self._settle(connection, cases), _to_research)
         except RecordUnavailable:
             raise  # no fault of the signals': the engine tries again
         except Exception as error:
@@ -158,8 +158,6 @@ class TriageStep:
         for case in cases:
             if move := moves.get(case.signal.seq):
                 _tell(case.signal, move.to, move.reason)
-        waiting = [move for move in moves.values() if move.to is Status.WAITING]
-        await self.floor.enqueue([Task(Step.RESEARCH, move.seq, move.priority) for move in waiting])
         return {}
 
     async def _settle(self, connection: AsyncConnection, cases: Sequence[_Case]) -> dict[int, Move]:
@@ -285,6 +283,10 @@ class TriageStep:
         )
         if moved:
             _tell(signal, Status.SKIPPED, reason)
+
+
+def _to_research(moves: Mapping[int, Move]) -> list[Task]:
+    return [Task(Step.RESEARCH, move.seq, move.priority) for move in moves.values() if move.to is Status.WAITING]
 
 
 def _tell(signal: Signal, status: Status, reason: str | None) -> None:

@@ -88,6 +88,7 @@ class Worker:
             help_url=settings.help_url,
             now=now,
             troubles=machinery.troubles,
+            enqueue_within=self._shared.enqueue_within if self._shared is not None else None,
         )
         self._feeder: Feeder | None = None
         if self._shared is None:

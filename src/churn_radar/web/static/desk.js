@@ -76,5 +76,7 @@ function enliven(within) {
 }
 
 enliven(document);
+// On a narrow screen the navigation scrolls; the page that one is on should be in sight.
+document.querySelector(".places a[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
 document.addEventListener("htmx:load", (event) => enliven(event.detail.elt));
 setInterval(() => showTimes(document), 15000);

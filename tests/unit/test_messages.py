@@ -163,3 +163,17 @@ def test_any_text_gives_a_message_in_every_family(text: str) -> None:
     for as_family in RENDERERS:
         assert len(as_family(message, 500)) <= 500
     first_line(text)
+
+
+@pytest.mark.parametrize("as_family", RENDERERS)
+def test_further_links_are_left_out_before_the_lines_and_the_first_link_are(as_family: Any) -> None:
+    links = [LINK, *(Link(f"Mark as {n}", f"https://radar.example/{'t' * 200}{n}") for n in range(4))]
+    sections = BriefSections(churn_reasons="word " * 300, offer="word " * 300, timing="word " * 300)
+
+    small = as_family(of_brief(a_brief(sections=sections), links), 1100)
+    large = as_family(of_brief(a_brief(sections=sections), links), 4000)
+
+    assert "example/b/1" in small
+    assert "word word" in small
+    assert "Mark as 0" not in small
+    assert "Mark as 3" in large

@@ -1,14 +1,15 @@
 """A message in the words of a family of services: plain text, Markdown, HTML. Pure.
 
 Everything in a message but its links may come from outside, so each family's own marks are escaped, nobody is called
-by an `@` (`@channel`, `@everyone`), and no address in it can be clicked. What does not fit is cut from the lines first:
-facts, caution and links stay.
+by an `@` (`@channel`, `@everyone`), and no address in it can be clicked. What does not fit is cut from the lines first,
+then from the links that are not the first: facts, caution and the link to the brief stay.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 
 from churn_radar.sinks.gist import shorten
@@ -54,12 +55,17 @@ def as_html(message: Message, limit: int) -> str:
 
 
 def _fit(render: Callable[[Message, int], str], message: Message, limit: int) -> str:
-    """The longest form that fits; a message that does not fit at all without its lines is cut as plain text."""
-    for length in _LINE_LENGTHS:
-        whole = render(message, length)
-        if len(whole) <= limit:
-            return whole
-    bare = render(message, 0)
+    """The longest form that fits: lines are shortened, then all links but the first left out, and the lines go last.
+
+    A message that does not fit even so is cut as plain text.
+    """
+    short = replace(message, links=message.links[:1])
+    for form in (message, short):
+        for length in _LINE_LENGTHS:
+            whole = render(form, length)
+            if len(whole) <= limit:
+                return whole
+    bare = render(short, 0)
     return bare if len(bare) <= limit else shorten(_text(message, 0), limit)
 
 

@@ -184,7 +184,7 @@ async def test_a_row_that_differs_in_the_end_is_found_and_nothing_starts_on_the_
 ) -> None:
     def meddle(table: str, there: int, total: int) -> None:
         if table == "deliveries" and there == total:
-            target.run("UPDATE briefs SET mrr = mrr + 1 WHERE seq = 3")
+            target.run("UPDATE briefs SET plan = 'other' WHERE seq = 3")
 
     with pytest.raises(RecordUnusable, match="the copy of briefs differs"):
         await copy(url_of(record), target.url, meddle)
@@ -196,7 +196,7 @@ async def test_a_row_that_differs_in_the_end_is_found_and_nothing_starts_on_the_
 async def test_a_target_with_data_of_its_own_is_refused_as_it_is(record: Path, target: Target) -> None:
     await copy(url_of(record), target.url)
     before = target.rows()
-    with pytest.raises(RecordUnusable, match=r"data of its own already \(40 rows in customers\)"):
+    with pytest.raises(RecordUnusable, match=r"data of its own already \(40 rows in \w+\)"):
         await copy(url_of(record), target.url)
     assert target.rows() == before
     assert await inspect(target.url) is SchemaState.CURRENT

@@ -79,6 +79,7 @@ from churn_radar.work.quarantine import Quarantine, check_folder
 from churn_radar.work.redeliver import Redelivered, redeliver
 from churn_radar.work.reminders import Reminders
 from churn_radar.work.replay import Replayed, replay_all
+from churn_radar.work.retention import Retention
 from churn_radar.work.rush import Rush
 from churn_radar.work.steps import utc_now
 from churn_radar.work.tasks import Step, Task
@@ -303,6 +304,7 @@ async def running_service(
         if record.path is None:
             timers["forgotten"] = forgotten.keep_fresh()
         if with_worker:
+            timers["retention"] = Retention(record, settings.retention_days).keep_on()
             timers["reminders"] = Reminders(record, outlets.sinks, outlets.filters, links).keep_on()
             timers["digests"] = Digests(
                 record,

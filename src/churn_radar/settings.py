@@ -327,6 +327,12 @@ class Settings(BaseSettings):
         description="Kinds of event that count as a churn signal, comma-separated.",
         examples=["unsubscribed,bounced,complained"],
     )
+    tell_mave_outcomes: bool = Field(
+        False,
+        description=(
+            "Tell Mave which offers kept customers of the same persona in the last year, as counts; no notes and no names."
+        ),
+    )
     outcome_link_days: float = Field(
         14.0,
         ge=0,
@@ -449,6 +455,18 @@ class Settings(BaseSettings):
         min_length=1,
         description="Where your operators read docs/what-to-do.md; dead letters and troubles link to its sections.",
         examples=["https://wiki.example.com/churn_radar/what-to-do"],
+    )
+
+    # -- how long things are kept
+    retention_days: int | None = Field(
+        None,
+        ge=14,
+        le=36_500,
+        description=(
+            "Days after which finished signals, their briefs and profiles are removed; what is unfinished, put aside "
+            "or in somebody's hands stays, and so do sums without names. Empty: never."
+        ),
+        examples=["365"],
     )
 
     # -- the quarantine
@@ -812,10 +830,6 @@ def default_text(field: str) -> str:
     return str(default)
 
 
-# Settled names of what later releases will bring; whoever sets one should know that it does nothing yet.
-NOT_YET = ("RETENTION_DAYS",)
-
-
 def variables_in_force() -> dict[str, str]:
     """The variables of the environment and of the env file, by name; values are not looked at."""
     in_file = dotenv_values(env_file()) if env_file().is_file() else {}
@@ -829,9 +843,6 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     lines = []
     for name in sorted(environment):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
-            if name.upper().removeprefix(PREFIX) in NOT_YET:
-                lines.append(f"{name} is not supported by this release and has no effect")
-                continue
             close = difflib.get_close_matches(name.upper(), known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             lines.append(f"{name} is not a setting and is ignored{hint}")

@@ -71,9 +71,8 @@ async def test_a_misspelt_setting_is_pointed_out(tmp_path: Path) -> None:
 
 
 async def test_settings_in_the_env_file_that_do_nothing_are_pointed_out(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("CHURN_RADAR_RETENTION_DAYS=10\nCHURN_RADAR_HIGH_MRRR=1\n")
+    (tmp_path / ".env").write_text("CHURN_RADAR_HIGH_MRRR=1\n")
     _, _, err = await run_command("migrate", cwd=tmp_path)
-    assert "CHURN_RADAR_RETENTION_DAYS is not supported by this release and has no effect" in err
     assert "CHURN_RADAR_HIGH_MRRR is not a setting and is ignored; did you mean CHURN_RADAR_HIGH_MRR?" in err
     assert (tmp_path / "churn_radar.db").stat().st_mode & 0o777 == 0o600
 

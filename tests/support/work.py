@@ -318,6 +318,7 @@ async def workshop(
                 settings.currency,
                 Spending(floor, settings.budget),
                 reuse=timedelta(days=settings.reuse_research_days),
+                tell_outcomes=settings.tell_mave_outcomes,
             ),
             deliver=DeliverStep(floor, {sink.name: sink for sink in sinks}),
             sinks=list(sinks),

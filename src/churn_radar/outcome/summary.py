@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from churn_radar.outcome.counting import Sums
 from churn_radar.outcome.rules import Outcome
+from churn_radar.research.prompt import LEAST_DECIDED, MOST_EXPERIENCE, Experience
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +57,16 @@ def gather(rows: Iterable[tuple[str, str, Outcome | None, Sums]]) -> list[Counts
 def all_in_all(counts: Iterable[Counts]) -> list[Counts]:
     """The same without telling values apart, one entry for each currency."""
     return gather(("", each.currency, outcome, sums) for each in counts for outcome, sums in each.by_outcome.items())
+
+
+def experience(by_offer: Iterable[Counts]) -> list[Experience]:
+    """What may be told to Mave of a persona's outcomes by offer: nothing below LEAST_DECIDED known ends in all."""
+    counts = [each for each in by_offer if each.value and each.decided]
+    if sum(each.decided for each in counts) < LEAST_DECIDED:
+        return []
+    told: dict[str, Experience] = {}
+    for each in counts:
+        saved, decided = each.of(Outcome.SAVED).briefs, each.decided
+        before = told.get(each.value, Experience(each.value, 0, 0))
+        told[each.value] = Experience(each.value, before.saved + saved, before.decided + decided)
+    return sorted(told.values(), key=lambda one: (-one.decided, one.offer))[:MOST_EXPERIENCE]

@@ -91,6 +91,14 @@ async def hold(connection: AsyncConnection, held: Held, names: Iterable[str] = (
             await connection.execute(_HOLD, {"held": held, "numbers": numbers})
 
 
+async def try_hold(connection: AsyncConnection, held: Held) -> bool:
+    """Hold this until the transaction ends, unless somebody else does; whether it is held. On SQLite it always is."""
+    if not is_shared(connection.dialect):
+        return True
+    taken = await connection.execute(text("SELECT pg_try_advisory_xact_lock(:held)"), {"held": int(held)})
+    return bool(taken.scalar_one())
+
+
 async def hold_together(connection: AsyncConnection, held: Held) -> None:
     """As `hold`, beside others who hold it together; whoever takes it by `hold` waits for them all."""
     if is_shared(connection.dialect):

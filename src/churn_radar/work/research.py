@@ -13,9 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar import metrics
 from churn_radar.errors import GiveUp, RecordUnavailable, RetryLater, UpstreamError
+from churn_radar.outcome.counting import day_number
+from churn_radar.outcome.summary import experience
 from churn_radar.research.budget import CreditsFor, Month, Spent, charges
 from churn_radar.research.mave import SERVICE, MaveAnswer
-from churn_radar.research.prompt import build_follow_up, build_prompt
+from churn_radar.research.prompt import Experience, build_follow_up, build_prompt
 from churn_radar.research.reuse import Opening, thread_is_lost
 from churn_radar.sinks.filter import Facts
 from churn_radar.sinks.protocol import Route, owed
@@ -25,6 +27,7 @@ from churn_radar.store.customers import hold_customer_of, load_customer
 from churn_radar.store.deliveries import plan_deliveries
 from churn_radar.store.joined import attach_brief
 from churn_radar.store.openings import find_opening, give_thread_up, hold_openings
+from churn_radar.store.outcome_sums import offers_to_persona
 from churn_radar.store.signals import advance, joined_signals, last_line, load_signal
 from churn_radar.store.tables import Status
 from churn_radar.work.claim import Claim, account_of, spent_in_vain
@@ -35,6 +38,10 @@ from churn_radar.work.tasks import Done, Outcome, Step, Task
 from churn_radar.work.written import Case, Written, brief_values
 
 log = structlog.get_logger(__name__)
+
+
+# How far back outcomes are told to Mave, where they are.
+EXPERIENCE = timedelta(days=365)
 
 
 class Researcher(Protocol):
@@ -62,6 +69,7 @@ class ResearchStep:
     currency: str
     spending: Spending
     reuse: timedelta = timedelta()
+    tell_outcomes: bool = False
     # Claims that could not be given back when their attempt had failed, with what it failed of.
     _left: dict[int, tuple[Claim, Exception]] = field(default_factory=dict)
 
@@ -205,6 +213,7 @@ class ResearchStep:
             account=account,
             currency=self.currency,
             private=claim.private,
+            experience=await self._experience(claim.case.persona) if self.tell_outcomes else (),
         )
         try:
             answer = await self._timed(self.mave.ask(prompt))
@@ -216,6 +225,11 @@ class ResearchStep:
             prompt,
             replace(answer, credits_lost=answer.credits_lost + lost, unanswered=answer.unanswered + unanswered),
         )
+
+    async def _experience(self, persona: str) -> Sequence[Experience]:
+        first_day = day_number(self.floor.now() - EXPERIENCE)
+        async with self.floor.record.read() as connection:
+            return experience(await offers_to_persona(connection, persona, first_day=first_day))
 
     async def _timed(self, asking: Awaitable[MaveAnswer]) -> MaveAnswer:
         began = self.floor.now()

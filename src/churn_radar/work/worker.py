@@ -118,6 +118,7 @@ class Worker:
                 settings.currency,
                 self.spending,
                 reuse=timedelta(days=settings.reuse_research_days),
+                tell_outcomes=settings.tell_mave_outcomes,
             ),
             concurrency=settings.mavera_concurrency,
         )

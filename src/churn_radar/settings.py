@@ -330,7 +330,7 @@ class Settings(BaseSettings):
     tell_mave_outcomes: bool = Field(
         False,
         description=(
-            "Tell Mave which offers kept customers of the same persona in the last year, as counts; no notes and no names."
+            "Tell Mave which offers kept customers of the same persona in the last year: counts, no notes, no names."
         ),
     )
     outcome_link_days: float = Field(

@@ -106,7 +106,7 @@ def build_prompt(
     that looks like a mail address. Values under 3 characters are not looked for; those under 6 count only as
     whole words.
 
-    `experience` is what became of other customers of this persona: counts, and offers by names of our own, nothing else.
+    `experience` is what became of other customers of this persona: counts, and offers by names of our own.
 
     Every fact is one line of limited length, so that no attribute can pass for a heading or an instruction.
     """

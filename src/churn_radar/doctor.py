@@ -21,7 +21,7 @@ from churn_radar.migrating import inspect, name_of
 from churn_radar.research.mave import KEY_NAME as MAVERA_KEY
 from churn_radar.research.mave import MaveClient
 from churn_radar.settings import Settings, load_settings
-from churn_radar.sinks.protocol import Checks, Parts, create_sinks, opened
+from churn_radar.sinks.protocol import Checks, Parts, create_sinks, opened, shown
 from churn_radar.store.postgres import is_postgres
 from churn_radar.store.record import lock_record
 from churn_radar.store.schema import SchemaState, sqlite_path
@@ -154,7 +154,7 @@ async def _sinks(settings: Settings) -> str:
         for sink in sinks:
             if isinstance(sink, Checks):
                 await sink.check()
-    return ", ".join(sink.name for sink in sinks)
+    return ", ".join(shown(sink.name) for sink in sinks)
 
 
 def _note_dates(http: httpx.AsyncClient, clocks: list[timedelta]) -> None:

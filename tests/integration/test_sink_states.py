@@ -149,6 +149,25 @@ async def test_dead_deliveries_are_found_counted_and_owed_again(shop: Workshop) 
     assert (await shop.deliveries())["bad"].status is DeliveryStatus.DELIVERED
 
 
+async def test_what_is_owed_to_a_sink_that_hangs_waits_and_says_so(shop: Workshop) -> None:
+    await shop.briefed(payload())
+    until_then = shop.clock() + timedelta(seconds=30)
+    shop.deliver._queues["bad"].put_off_until = until_then
+
+    outcome = await shop.deliver((await shop.deliveries(2))["bad"].seq)
+
+    assert outcome == Again(timedelta(seconds=30), in_record=True)
+    for owed in (await shop.deliveries(1), await shop.deliveries(2)):
+        assert (owed["bad"].due_at, owed["bad"].attempts) == (until_then, 0)
+        assert owed["good"].due_at is None
+    async with shop.record.read() as connection:
+        state = await state_of(connection, "bad")
+    assert (state.waiting, state.trouble) == (2, "waits: this sink is slow or does not answer")
+    shop.clock.forward(timedelta(seconds=31))
+    assert await shop.deliver((await shop.deliveries(2))["bad"].seq) == Done()
+    assert bad(shop).calls == 1
+
+
 # -- over the API
 
 

@@ -89,3 +89,33 @@ async def sitting(browser: Browser, service: ServiceProcess, **window: Any) -> A
         assert not desk.complaints, desk.complaints
     finally:
         await context.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def morning(service: ServiceProcess) -> ServiceProcess:
+    """The service after a morning: briefs, a skipped signal, one that joined, a quarantined body."""
+    waiting: list[str] = []
+    for number, (metric, customer, mail) in enumerate(
+        (
+            ("unsubscribed", "cust_1001", "jane@acme.co"),
+            ("spammed", "cust_1003", "priya@coinharbor.example"),
+            ("bounced", "cust_1006", "luc.garnier@petitpanier.example"),
+            ("unsubscribed", "cust_1008", "dana.whitlock@bigbarn.example"),
+            ("unsubscribed", "cust_1004", "tobias@pocketteller.example"),
+            ("bounced", "cust_1001", "jane@acme.co"),
+        )
+    ):
+        event_id = f"01HBROWSER{number:016d}"
+        event = {
+            "event_id": event_id,
+            "object_type": "email",
+            "metric": metric,
+            "timestamp": 1_795_500_000 + number,
+            "data": {"customer_id": customer, "identifiers": {"id": customer, "email": mail}, "recipient": mail},
+        }
+        assert (await service.post(event)).status_code == 200
+        waiting.append(event_id)
+    assert (await service.post(b'{"event_id": 7, "metric": []}')).status_code == 200
+    for event_id in waiting:
+        await service.until(event_id, "briefed", "skipped", "joined")
+    return service

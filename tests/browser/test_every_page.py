@@ -1,0 +1,84 @@
+"""Every page that a link leads to: for any screen, for the keyboard, for a screen reader, by day and by night."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.browser.conftest import sitting
+from tests.browser.desk import Desk
+from tests.support.service import ServiceProcess
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+# A page for each signal, brief, cause ...: one of each kind is looked at.
+_ID = re.compile(r"/(?:sig_|brf_|[0-9A-Z]{20,}|[0-9a-f-]{16,}|\d+)[^/]*")
+MOST_PAGES = 60
+
+
+def kind_of(path: str) -> str:
+    """A path without what names one thing of many."""
+    return _ID.sub("/*", urlsplit(path).path)
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def pages(browser: Browser, morning: ServiceProcess) -> AsyncIterator[dict[str, str]]:
+    """One address for each kind of page that links lead to from the first one."""
+    async with sitting(browser, morning) as desk:
+        await desk.log_in()
+        found: dict[str, str] = {}
+        ahead = [urlsplit(desk.page.url).path]
+        while ahead and len(found) < MOST_PAGES:
+            address = ahead.pop(0)
+            if kind_of(address) in found:
+                continue
+            answer = await desk.page.goto(address)
+            assert answer is not None
+            assert answer.status == 200, (address, answer.status)
+            found[kind_of(address)] = address
+            links = await desk.page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
+            here = desk.service.url
+            ahead += [
+                urlsplit(link).path for link in links if link.startswith(f"{here}/desk") and "download" not in link
+            ]
+        yield found
+
+
+async def test_links_lead_to_every_room(pages: dict[str, str]) -> None:
+    rooms = {path.split("/")[2] for path in pages if path.count("/") > 1}
+    assert {"signals", "briefs", "health", "quarantine"} <= rooms, sorted(pages)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_nothing_keeps_anybody_out_and_nothing_is_cut_off(
+    browser: Browser, morning: ServiceProcess, pages: dict[str, str], scheme: str
+) -> None:
+    width = 360 if scheme == "dark" else 1280
+    async with sitting(
+        browser, morning, color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce"
+    ) as desk:
+        await desk.log_in()
+        wrong: dict[str, object] = {}
+        for kind, address in pages.items():
+            await desk.page.goto(address)
+            if barriers := await desk.barriers():
+                wrong[kind] = barriers
+            if width == 360 and (wide := await desk.overflow()) > 0:
+                wrong[f"{kind} at 360 px"] = f"{wide} px too wide"
+        assert not wrong
+
+
+async def test_the_keyboard_reaches_the_main_part_first_and_shows_where_it_is(
+    desk: Desk, morning: ServiceProcess
+) -> None:
+    await desk.log_in()
+    await desk.page.keyboard.press("Tab")
+    first = await desk.page.evaluate("document.activeElement.getAttribute('href')")
+    assert first == "#main"
+    outline = await desk.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"

@@ -37,12 +37,19 @@ class Desk:
         await self.page.get_by_role("button", name="Log in").click()
         await self.page.wait_for_url(lambda url: "/login" not in url)
 
-    async def overflow(self) -> int:
-        """By how many pixels the page is wider than the window."""
-        wide: int = await self.page.evaluate(
-            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    async def cut_off(self) -> list[str]:
+        """What makes the page wider than the window, innermost parts first."""
+        found: list[str] = await self.page.evaluate(
+            """() => {
+              const width = document.documentElement.clientWidth;
+              if (document.documentElement.scrollWidth <= width) return [];
+              const inScroller = part => part.closest(".scroll, pre, nav") !== null;
+              return [...document.body.querySelectorAll("*")]
+                .filter(part => part.getBoundingClientRect().right > width + 0.5 && !inScroller(part))
+                .reverse().slice(0, 4).map(part => part.outerHTML.slice(0, 120));
+            }"""
         )
-        return wide
+        return found
 
     async def barriers(self) -> list[str]:
         """What axe-core finds that keeps somebody out, one line each."""

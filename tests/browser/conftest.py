@@ -7,6 +7,7 @@ modules say `pytestmark = pytest.mark.asyncio(loop_scope="session")`: browser an
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from churn_radar.simulator.customerio import CustomerioSimulation, create_customerio
+from churn_radar.simulator.faults import Faults
 from churn_radar.simulator.mavera import MaveraSimulation, create_mavera
 from churn_radar.simulator.server import running
 from tests.browser.desk import Desk
@@ -58,12 +60,18 @@ async def browser() -> AsyncIterator[Browser]:
         await launched.close()
 
 
+@pytest.fixture(scope="session")
+def mave_faults() -> Faults:
+    """What Mave is to do wrong next."""
+    return Faults()
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServiceProcess]:
+async def service(tmp_path_factory: pytest.TempPathFactory, mave_faults: Faults) -> AsyncIterator[ServiceProcess]:
     """A service with both upstream stand-ins, quick ones."""
     folder = tmp_path_factory.mktemp("browser")
     customerio = create_customerio(CustomerioSimulation(requests_per_second=1000))
-    mavera = create_mavera(MaveraSimulation(requests_per_minute=6000, latency_seconds=(0, 0.02)))
+    mavera = create_mavera(MaveraSimulation(requests_per_minute=6000, latency_seconds=(0, 0.02), faults=mave_faults))
     async with running(customerio) as customerio_url, running(mavera) as mavera_url:
         settings = service_settings(folder, customerio=customerio_url, mavera=mavera_url)
         async with serving(folder, settings) as started:
@@ -94,28 +102,33 @@ async def sitting(browser: Browser, service: ServiceProcess, **window: Any) -> A
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def morning(service: ServiceProcess) -> ServiceProcess:
     """The service after a morning: briefs, a skipped signal, one that joined, a quarantined body."""
-    waiting: list[str] = []
-    for number, (metric, customer, mail) in enumerate(
-        (
-            ("unsubscribed", "cust_1001", "jane@acme.co"),
-            ("spammed", "cust_1003", "priya@coinharbor.example"),
-            ("bounced", "cust_1006", "luc.garnier@petitpanier.example"),
-            ("unsubscribed", "cust_1008", "dana.whitlock@bigbarn.example"),
-            ("unsubscribed", "cust_1004", "tobias@pocketteller.example"),
-            ("bounced", "cust_1001", "jane@acme.co"),
-        )
-    ):
-        event_id = f"01HBROWSER{number:016d}"
-        event = {
-            "event_id": event_id,
-            "object_type": "email",
-            "metric": metric,
-            "timestamp": 1_795_500_000 + number,
-            "data": {"customer_id": customer, "identifiers": {"id": customer, "email": mail}, "recipient": mail},
-        }
-        assert (await service.post(event)).status_code == 200
-        waiting.append(event_id)
+    waiting = [(await send(service, *each)) for each in MORNING]
     assert (await service.post(b'{"event_id": 7, "metric": []}')).status_code == 200
     for event_id in waiting:
         await service.until(event_id, "briefed", "skipped", "joined")
     return service
+
+
+MORNING = (
+    ("unsubscribed", "cust_1001", "jane@acme.co"),
+    ("spammed", "cust_1003", "priya@coinharbor.example"),
+    ("bounced", "cust_1006", "luc.garnier@petitpanier.example"),
+    ("unsubscribed", "cust_1008", "dana.whitlock@bigbarn.example"),
+    ("unsubscribed", "cust_1004", "tobias@pocketteller.example"),
+    ("bounced", "cust_1001", "jane@acme.co"),
+)
+_numbers = itertools.count(1)
+
+
+async def send(service: ServiceProcess, metric: str, customer: str, mail: str) -> str:
+    """A signed event at the door; returns its id."""
+    event_id = f"01HBROWSER{next(_numbers):016d}"
+    event = {
+        "event_id": event_id,
+        "object_type": "email",
+        "metric": metric,
+        "timestamp": 1_795_500_000,
+        "data": {"customer_id": customer, "identifiers": {"id": customer, "email": mail}, "recipient": mail},
+    }
+    assert (await service.post(event)).json()["status"] == "accepted"
+    return event_id

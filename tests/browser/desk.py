@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import ConsoleMessage, Page
 
-from tests.support.service import API_KEY, ServiceProcess
+from tests.support.service import API_KEY
 
 GRAVE = ("serious", "critical")
+
+
+class Served(Protocol):
+    """What a desk needs to know of the service behind it."""
+
+    url: str
 
 
 @dataclass
@@ -18,7 +24,7 @@ class Desk:
     """A page of the browser, and the service behind it; `complaints` are what the browser found wrong."""
 
     page: Page
-    service: ServiceProcess
+    service: Served
     complaints: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

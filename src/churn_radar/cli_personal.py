@@ -57,7 +57,7 @@ def forget(
         cli_tools.out.print("nothing is held on this person")
     for name, words in _LINES:
         if told[name]:
-            cli_tools.out.print(f"{told[name]} {words}", markup=False)
+            cli_tools.out.print(f"{words}: {told[name]}", markup=False)
     if told["under_way"] or told["to_deliver"]:
         cli_tools.out.print(
             f"still under way: {told['under_way']} signals, {told['to_deliver']} deliveries; "

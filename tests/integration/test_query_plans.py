@@ -41,6 +41,7 @@ from churn_radar.store.outcome_sums import count_new
 from churn_radar.store.record import Record
 from churn_radar.store.tables import Status, metadata
 from churn_radar.triage.customer import CustomerRef
+from churn_radar.work.retention import Retention
 from churn_radar.work.steps import utc_now
 from tests.support import work
 from tests.support.pages import browsing
@@ -217,6 +218,8 @@ async def live_through_a_farewell(live: work.Running) -> None:
     assert (await live.http.delete("/customers/crowd2@torture.example", params={"dry_run": "true"})).status_code == 200
     assert (await live.http.delete("/customers/crowd_2")).json()["known"]
     assert (await live.http.post("/customers/crowd_2/let-in")).json() == {"lifted": 1}
+    later = utc_now() + timedelta(days=99)
+    assert await Retention(live.service.record, 98, lambda: later - timedelta(days=2)).once() == {}
 
 
 async def live_through_a_quarantine(live: work.Running) -> None:

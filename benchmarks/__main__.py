@@ -14,7 +14,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import ack, blast, cost, deliveries, drain, growth, idle, postgres, report
+from benchmarks import ack, blast, cost, deliveries, drain, growth, idle, pages, postgres, report
 from benchmarks.figures import Result, Results, this_machine
 from benchmarks.peers import measure as peers
 from benchmarks.servers import NotHere
@@ -31,6 +31,7 @@ BENCHMARKS: Mapping[str, tuple[Measure, Any, Any]] = {
     "blast": (blast.measure, blast.Sizes(), blast.QUICK),
     "growth": (growth.measure, growth.Sizes(), growth.QUICK),
     "deliveries": (deliveries.measure, deliveries.Sizes(), deliveries.QUICK),
+    "pages": (pages.measure, pages.Sizes(), pages.QUICK),
     "cost": (cost.measure, cost.Sizes(), cost.QUICK),
 }
 

@@ -70,11 +70,13 @@ from churn_radar.upstream import Pace, RateInForce, per_second
 from churn_radar.web.session import Sessions
 from churn_radar.web.site import create_pages, is_page
 from churn_radar.web.throttle import Throttle
+from churn_radar.web.today import Reading
 from churn_radar.work.balance import Balance
 from churn_radar.work.digests import Digests
 from churn_radar.work.engines import Machinery, create_engine
 from churn_radar.work.forgotten import Forgotten
 from churn_radar.work.joining import JoinRule
+from churn_radar.work.live import Live
 from churn_radar.work.quarantine import Quarantine, check_folder
 from churn_radar.work.redeliver import Redelivered, redeliver
 from churn_radar.work.reminders import Reminders
@@ -114,6 +116,7 @@ class Service:
     outcome_links: OutcomeLinks = field(init=False, repr=False)
     quarantine: Quarantine = field(init=False)
     balance: Balance = field(init=False)
+    live: Live = field(init=False, repr=False)
     _checked: float = field(default=0.0, repr=False)
     _checking: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
@@ -127,6 +130,7 @@ class Service:
         )
         self.outcome_links = outcome_links(self.settings, self.signing_key)
         self.balance = Balance(self.record, self.settings.budget, self.now)
+        self.live = Live(Reading(self))
         self.quarantine = Quarantine(
             self.record,
             folder=self.settings.quarantine_folder,
@@ -415,9 +419,17 @@ class Front:
     """
 
     def __init__(
-        self, app: FastAPI, door: ASGIApp, pages: ASGIApp, *, prefix: str = "", proxy: Proxy | None = None
+        self,
+        app: FastAPI,
+        door: ASGIApp,
+        pages: ASGIApp,
+        *,
+        prefix: str = "",
+        proxy: Proxy | None = None,
     ) -> None:
         self.app = app
+        # Called before the server stops: it waits for its connections, and those of who watches a page end never.
+        self.end_streams: Callable[[], None] = lambda: None
         self._door = door
         self._pages = pages
         self._prefix = prefix
@@ -497,7 +509,9 @@ def create_app(service: Service) -> Front:
         app.include_router(room.router)
     errors.install(app)
     openapi.install(app)
-    return _front(settings, app, service.door, create_pages(service))
+    front = _front(settings, app, service.door, create_pages(service))
+    front.end_streams = service.live.close
+    return front
 
 
 def _front(settings: Settings, app: FastAPI, door: ASGIApp, pages: ASGIApp) -> Front:

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, cast
 
 import structlog
@@ -39,6 +40,12 @@ class Server(uvicorn.Server):
         """Capture none."""
         yield
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's own, after those were let go who watch a page: their connections would stay open for long."""
+        if isinstance(self.config.app, Front | Stage):
+            self.config.app.end_streams()
+        await super().shutdown(sockets)
+
 
 class Stage:
     """What the server serves: the whole application, or until its record is there an `opening` that takes events."""
@@ -47,6 +54,7 @@ class Stage:
         self._app: ASGIApp | None = None
         self.open_door: Door | None = None
         self.complete = False
+        self.end_streams: Callable[[], None] = lambda: None
 
     def open_with(self, opening: ASGIApp) -> None:
         """Let this answer meanwhile."""
@@ -55,6 +63,7 @@ class Stage:
     def play(self, front: Front) -> None:
         """Let the whole application answer, from now on."""
         self._app, self.open_door, self.complete = front, front.open_door, True
+        self.end_streams = front.end_streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Whatever is on now."""

@@ -40,6 +40,7 @@ from churn_radar.store.known import known_events
 from churn_radar.store.outcome_sums import count_new
 from churn_radar.store.record import Record
 from churn_radar.store.tables import Status, metadata
+from churn_radar.store.waits import what_waits
 from churn_radar.triage.customer import CustomerRef
 from churn_radar.work.retention import Retention
 from churn_radar.work.steps import utc_now
@@ -242,6 +243,7 @@ async def look_for_briefs(live: work.Running) -> None:
     every = Wanted(persona="pro", plan="pro", kind="bounced", mrr_from=1, mrr_to=9, since=work.NOON, before=work.NOON)
     async with live.service.record.read() as connection:
         await risk_since(connection, 0, currency="USD")
+        await what_waits(connection)
         for wanted in (Wanted(), every, Wanted(at_risk=True), Wanted(customer="crowd_12")):
             for after in (None, Place(500.0, 3)):
                 await search_briefs(connection, wanted, after=after, limit=3)

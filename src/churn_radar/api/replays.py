@@ -173,7 +173,7 @@ async def replay_signals(
     if wanted.dry_run:
         response.status_code = 200
     counts = Counter(
-        (replayed.status, replayed.effect, help_of(signal, request))
+        (replayed.status, replayed.effect, help_of(signal, request.app.state.service.settings.help_url))
         for signal, replayed in zip(signals, done, strict=True)
     )
     return ReplayAnswers(

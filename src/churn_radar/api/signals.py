@@ -114,6 +114,11 @@ class SignalPage(BaseModel):
 
 async def summaries(connection: AsyncConnection, signals: list[Signal], request: Request) -> list[SignalSummary]:
     """What is told of each signal, in the order given."""
+    return await summarise(connection, signals, request.app.state.service.settings.help_url)
+
+
+async def summarise(connection: AsyncConnection, signals: list[Signal], help_url: str) -> list[SignalSummary]:
+    """The same without a request; `help_url` is where help on dead letters is."""
     briefs = await public_ids(connection, [s.brief_seq for s in signals if s.brief_seq])
     told = []
     for signal in signals:
@@ -133,7 +138,7 @@ async def summaries(connection: AsyncConnection, signals: list[Signal], request:
                 reason=signal.reason,
                 failed_service=signal.failed_service,
                 failed_status=signal.failed_status,
-                help=help_of(signal, request),
+                help=help_of(signal, help_url),
                 attempts=signal.attempts,
                 next_attempt_at=signal.due_at,
                 persona_type=triaged.persona,
@@ -157,11 +162,11 @@ def record_of(request: Request) -> Record:
     return record
 
 
-def help_of(signal: Signal, request: Request) -> str | None:
+def help_of(signal: Signal, help_url: str) -> str | None:
     """Of a dead letter: where to read what to do about it."""
     if signal.status is not Status.DEAD:
         return None
-    return link(request.app.state.service.settings.help_url, signal.failed_service, signal.failed_status)
+    return link(help_url, signal.failed_service, signal.failed_status)
 
 
 EventId = Annotated[

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from churn_radar.app import Service, create_app, running_service
+from churn_radar.demo import past
 from churn_radar.demo.story import STORY, Manner, Scene
 from churn_radar.errors import StartError
 from churn_radar.intake.door import PATH
@@ -96,6 +97,7 @@ def demo_settings(folder: Path, *, customerio: str, mavera: str, secret: str, ke
         database_url=f"sqlite:///{folder / 'demo.db'}",
         log_level="error",
         unknown_customer_retry_seconds=1.0,
+        monthly_credits=6000,
     )
 
 
@@ -120,6 +122,9 @@ async def play(*, stay: bool) -> bool:
         configure(settings)
         sink = ShownSink(console, settings.alert_brief_characters)
         service = await stack.enter_async_context(running_service(settings, sinks=[sink]))
+        if stay:
+            # Pages show something after some weeks only; nobody waits for those.
+            await past.fill(service.record, service.now(), currency=settings.currency)
         url = await stack.enter_async_context(_serving(service))
         http = await stack.enter_async_context(
             httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=10)
@@ -234,6 +239,7 @@ async def _stay(stage: Stage, key: str) -> None:
         loop.add_signal_handler(number, stop.set)
     stage.console.print(
         f"\nStill serving; Ctrl-C ends it.\n"
+        f"  the pages      [bold]{stage.url}/[/]   (log in with the key below; the weeks before are made up)\n"
         f"  try it out     {stage.url}/docs   (Authorize with the key, pick an example event, Execute)\n"
         f"  Jane's brief   curl -H 'X-API-Key: {key}' {stage.url}/briefs/jane@acme.co\n"
         f"  API key        {key}",

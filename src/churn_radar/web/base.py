@@ -30,6 +30,7 @@ class Place:
 
 # In the order in which they are shown; a page belongs to the entry that it names as `place`.
 NAVIGATION = (
+    Place("today", "Today", "today"),
     Place("briefs", "Briefs", "brief"),
     Place("outcomes", "Outcomes", "outcome"),
     Place("signals", "Signals", "signal"),
@@ -87,9 +88,14 @@ def page(
 
     `url(name, ...)` and `static(name)` make addresses, `visitor` is who looks (None: nobody yet), `now` the time.
     """
+    return HTMLResponse(fragment(request, template, visitor=visitor, **values), status, headers=headers)
+
+
+def fragment(request: Request, template: str, /, *, visitor: Visitor | None, **values: Any) -> str:
+    """The same as text: for a part of a page, whose template extends none."""
     service = request.app.state.service
     link: Callable[..., str] = lambda name, /, **parts: url(request, name, **parts)  # noqa: E731
-    text = templates.get_template(template).render(
+    return templates.get_template(template).render(
         **values,
         url=link,
         # A page names the file of the icons some hundred times.
@@ -105,7 +111,6 @@ def page(
         is_development=service.settings.environment == "development",
         version=__version__,
     )
-    return HTMLResponse(text, status, headers=headers)
 
 
 def go_to(request: Request, name: str, /, **values: Any) -> RedirectResponse:

@@ -15,7 +15,7 @@ router = APIRouter(route_class=PageRoute)
 
 @router.get("/", name="home")
 async def show_home(request: Request, visitor: Reader) -> RedirectResponse:
-    """The signals; while there are none, what to do about that."""
+    """What is at risk today; while there are no signals, what to do about that."""
     async with record_of(request).read() as connection:
         is_first = await nothing_came_yet(connection)
-    return go_to(request, "welcome" if is_first else "signals")
+    return go_to(request, "welcome" if is_first else "today")

@@ -25,6 +25,7 @@ from churn_radar.web import (
     replay,
     signals,
     static_files,
+    today,
     welcome,
 )
 from churn_radar.web.headers import PageHeaders
@@ -36,6 +37,7 @@ ROOMS = (
     login,
     home,
     welcome,
+    today,
     briefs,
     brief,
     outcomes,

@@ -50,6 +50,22 @@ def money(value: float | Decimal | None, currency: str) -> str:
     return "–" if value is None else format_money(Decimal(str(value)), currency)
 
 
+def amount(value: float, currency: str) -> str:
+    """An amount a month with separators between thousands, without cents from 100 on: `$11,800`, `$49.50`."""
+    shown = f"{value:,.2f}" if value < 100 and value != round(value) else f"{value:,.0f}"
+    symbol = format_money(Decimal(0), currency).removesuffix("0")
+    return f"{symbol}{shown}"
+
+
+def short_amount(value: float, currency: str) -> str:
+    """An amount at the side of a plot: `$250`, `$12.5k`, `$3M`."""
+    symbol = format_money(Decimal(0), currency).removesuffix("0")
+    for unit, size_ in (("M", 1e6), ("k", 1e3)):
+        if value >= size_:
+            return f"{symbol}{value / size_:.3g}{unit}"
+    return f"{symbol}{value:.3g}"
+
+
 def number(value: float) -> str:
     """With separators between thousands."""
     return f"{value:,.0f}"
@@ -81,6 +97,8 @@ FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "moment": moment,
         "ago": ago,
         "money": money,
+        "amount": amount,
+        "short_amount": short_amount,
         "number": number,
         "size": size,
         "masked_mail": masked_mail,

@@ -218,7 +218,7 @@ async def test_an_event_that_cannot_be_stored_now_is_503_with_a_time_to_come_bac
         raise RecordUnavailable("the record cannot commit: disk I/O error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(live.service.record, "accept", unavailable)
+        patched.setattr(live.service.record, "accept_soon", unavailable)
         answer = await live.http.post("/events", json=payload("own-6"))
 
     assert answer.status_code == 503

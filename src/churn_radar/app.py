@@ -85,6 +85,7 @@ from churn_radar.work.retention import Retention
 from churn_radar.work.rush import Rush
 from churn_radar.work.steps import utc_now
 from churn_radar.work.tasks import Step, Task
+from churn_radar.work.troubles import Troubles
 from churn_radar.work.worker import TRIAGE_BATCH, Worker, start_by_hand
 
 log = structlog.get_logger(__name__)
@@ -102,6 +103,8 @@ class Service:
     door: Door
     worker: Worker | None
     rates: Callable[[], Sequence[RateInForce]] = tuple
+    troubles: Troubles = field(default_factory=Troubles)
+    backlog: Callable[[], Awaitable[dict[str, int]]] | None = None
     start_work: Callable[[Sequence[Task]], Awaitable[None]] | None = None
     buffer: Watch | None = None
     drain: Drain | None = None
@@ -297,6 +300,9 @@ async def running_service(
             door,
             worker,
             rates=lambda: [client.rate_in_force() for client in clients],
+            troubles=machinery.troubles,
+            # On Postgres the backlog is that of all replicas, whoever asks.
+            backlog=machinery.engine.backlog if worker is not None or shared is not None else None,
             start_work=_starting(machinery, worker),
             customerio_pace=app_pace,
             buffer=Watch(buffer, settings.buffer_max_length) if buffer is not None else None,
@@ -476,6 +482,17 @@ def create_waiting_app(settings: Settings, buffer: Buffer) -> Front:
     app.include_router(waiting.router_of(watch, metrics_enabled=open_metrics))
     errors.install(app)
     return _front(settings, app, door_of(settings, BufferFirst(buffer, None).accept), pages=app)
+
+
+def create_health_app(service: Service) -> FastAPI:
+    """What a process without a door answers: whether it is alive and well, and its figures."""
+    app = FastAPI(title="churn_radar", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.service = service
+    app.include_router(health.router)
+    errors.install(app)
+    if service.settings.environment is Environment.DEVELOPMENT:
+        app.add_middleware(LoopbackOnly)
+    return app
 
 
 def create_app(service: Service) -> Front:

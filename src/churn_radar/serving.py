@@ -7,14 +7,22 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Literal, cast
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from churn_radar.app import Front, create_app, create_waiting_app, opened_buffer, running_service
+from churn_radar.app import (
+    Front,
+    Service,
+    create_app,
+    create_health_app,
+    create_waiting_app,
+    opened_buffer,
+    running_service,
+)
 from churn_radar.errors import RecordAway, RecordUnavailable, StartError
 from churn_radar.intake.door import Door
 from churn_radar.settings import Environment, Settings
@@ -154,12 +162,38 @@ async def work(settings: Settings) -> None:
             "on SQLite the worker runs inside `churn-radar serve`"
         )
     stopping = _on_signals()
-    async with opened_buffer(settings) as buffer, running_service(settings, buffer=buffer) as service:
+    async with (
+        opened_buffer(settings) as buffer,
+        running_service(settings, buffer=buffer) as service,
+        watched(settings, service),
+    ):
         while not stopping.is_set():
             if service.worker is not None and service.worker.ended:
                 raise StartError("the worker's engine has died; its log says what of. Start it again")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), LOOK_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def watched(settings: Settings, service: Service) -> AsyncIterator[None]:
+    """While the block runs, tell probes and Prometheus of a process without a door; where no port is set, nobody.
+
+    Raises StartError when the port is taken.
+    """
+    if settings.worker_port is None:
+        yield
+        return
+    advice = "; stop what uses it, or set CHURN_RADAR_WORKER_PORT"
+    with contextlib.closing(bind(settings.bind_host, settings.worker_port, advice=advice)) as listener:
+        server = server_for(create_health_app(service))
+        host, port = listener.getsockname()[:2]
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
+        log.info("service.listening", url=f"http://{host}:{port}", docs=False)
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await asyncio.wait({serving})
 
 
 def _spare_the_collector() -> None:

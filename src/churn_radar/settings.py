@@ -155,6 +155,13 @@ class Settings(BaseSettings):
     )
     host: str = Field("0.0.0.0", description="Address to listen on; development always uses 127.0.0.1.")  # noqa: S104
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
+    worker_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port on which a `worker` answers /healthz, /readyz and /metrics; empty: on none.",
+        examples=["8081"],
+    )
     database_url: str = Field(
         "sqlite:///./churn_radar.db",
         repr=False,  # may hold a password

@@ -74,7 +74,7 @@ async def readyz(request: Request, response: Response, who: Annotated[Who | None
     if standing.reason is not None:
         response.status_code = 503
     now = datetime.now(UTC)
-    troubles = service.worker.floor.troubles.standing if service.worker else ()
+    troubles = service.troubles.standing
     return Ready(
         status=standing.status,
         reason=standing.reason,
@@ -160,10 +160,10 @@ async def _buffer(service: Service) -> BufferState | None:
 
 async def _backlog(service: Service) -> dict[str, int]:
     """How many jobs wait or run, by step; empty when Postgres does not tell in time."""
-    if service.worker is None:
+    if service.backlog is None:
         return {}
     try:
         async with asyncio.timeout(LONGEST_COUNT_SECONDS):
-            return await service.worker.backlog()
+            return await service.backlog()
     except (TimeoutError, RecordUnavailable):
         return {}

@@ -62,6 +62,21 @@ async def test_nobody_is_led_to_mail_a_person_who_complained(desk: Desk, morning
         await expect(mail).to_contain_text(re.compile("no mail|do not", re.IGNORECASE))
 
 
+async def test_what_became_of_a_customer_is_told_with_an_owner_and_a_note(desk: Desk, morning: ServiceProcess) -> None:
+    await desk.log_in()
+    await open_brief(desk, "dana.whitlock@bigbarn.example")
+    await desk.page.get_by_label("Owner").fill("Ada")
+    await desk.page.get_by_role("button", name="Assign").click()
+    await expect(desk.page.get_by_label("Owner")).to_have_value("Ada")
+    await desk.page.get_by_label("Note").fill("Called; a pause of two months.")
+    await desk.page.get_by_role("button", name="Saved").click()
+    await expect(desk.page.get_by_text("Called; a pause of two months.").first).to_be_visible()
+    async with morning.client() as api:
+        brief = (await api.get("/briefs/cust_1008")).json()["items"][0]
+    assert (brief["outcome"]["value"] if isinstance(brief["outcome"], dict) else brief["outcome"]) == "saved"
+    assert brief["owner"] == "Ada"
+
+
 async def test_what_mave_was_told_names_nobody(desk: Desk, morning: ServiceProcess) -> None:
     await desk.log_in()
     await open_brief(desk, "jane@acme.co")

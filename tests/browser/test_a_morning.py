@@ -24,6 +24,23 @@ async def open_brief(desk: Desk, mail: str) -> None:
     await expect(desk.page.get_by_role("heading", level=1)).to_have_text(mail)
 
 
+async def test_a_signal_is_seen_as_it_arrives_and_moves_on_without_a_reload(
+    desk: Desk, morning: ServiceProcess
+) -> None:
+    await desk.log_in()
+    await desk.page.goto("/desk/today")
+    rows = desk.page.locator("#live-signals tr")
+    before = await rows.count()
+    await desk.page.evaluate("window.stillTheSame = true")
+    event_id = await send(morning, "unsubscribed", "cust_1018", "bo.larsen@kajline.example")
+    newest = rows.first
+    await expect(newest).to_contain_text(re.compile("kajline"))
+    await morning.until(event_id, "briefed")
+    await expect(newest).to_contain_text(re.compile("briefed", re.IGNORECASE))
+    assert await rows.count() >= before
+    assert await desk.page.evaluate("window.stillTheSame")
+
+
 async def test_a_brief_is_found_by_keyboard_alone(desk: Desk, morning: ServiceProcess) -> None:
     await desk.log_in()
     await desk.page.goto("/desk/briefs")
@@ -70,6 +87,7 @@ async def test_what_became_of_a_customer_is_told_with_an_owner_and_a_note(desk: 
     await expect(desk.page.get_by_label("Owner")).to_have_value("Ada")
     await desk.page.get_by_label("Note").fill("Called; a pause of two months.")
     await desk.page.get_by_role("button", name="Saved").click()
+    await desk.page.get_by_role("link", name="What was done").click()
     await expect(desk.page.get_by_text("Called; a pause of two months.").first).to_be_visible()
     async with morning.client() as api:
         brief = (await api.get("/briefs/cust_1008")).json()["items"][0]

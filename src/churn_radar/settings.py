@@ -645,6 +645,15 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _briefs_outlast_their_cool_down(self) -> Self:
+        if self.retention_days is not None and self.cool_down_hours > self.retention_days * 24:
+            raise WrongTogether(
+                "CHURN_RADAR_RETENTION_DAYS",
+                "shorter than CHURN_RADAR_COOL_DOWN_HOURS; a customer whose brief is gone is researched anew",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _production_is_locked(self) -> Self:
         if self.environment is Environment.PRODUCTION:
             needed = {

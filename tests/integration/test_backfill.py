@@ -50,13 +50,13 @@ MESSAGES = [
 
 
 @asynccontextmanager
-async def api_of(folder: Path, faults: Faults | None = None) -> AsyncIterator[tuple[Any, Api]]:
+async def api_of(folder: Path, faults: Faults | None = None, **told: Any) -> AsyncIterator[tuple[Any, Api]]:
     """A service whose workspace has these messages, and its API."""
     customerio = create_customerio(
         CustomerioSimulation(messages=MESSAGES, faults=faults or Faults(), latency_seconds=(0, 0))
     )
     async with running(customerio) as url:
-        settings = settings_for(folder, cio_app_url=f"{url}/v1", sinks=("console",))
+        settings = settings_for(folder, cio_app_url=f"{url}/v1", sinks=("console",), **told)
         async with running_service(settings, with_worker=False, sinks=()) as service:
             transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
             headers = {"X-API-Key": KEY}
@@ -142,3 +142,10 @@ async def test_a_time_too_long_ago_and_an_unknown_metric_are_refused(tmp_path: P
             await feed(api, days=200)
         with pytest.raises(Exception, match="metric: one of bounced, spammed, unsubscribed"):
             await api.post("/signals/backfill", {"metric": "opened", "since": since(1)})
+
+
+async def test_what_the_record_may_have_removed_already_is_not_asked_for(tmp_path: Path) -> None:
+    async with api_of(tmp_path, retention_days=30) as (_, api):
+        with pytest.raises(Exception, match="the last 30 days"):
+            await feed(api, days=31)
+        await feed(api, days=29)

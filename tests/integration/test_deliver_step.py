@@ -1,20 +1,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar import metrics
 from churn_radar.errors import GiveUp, OperatorMustAct, RetryLater
 from churn_radar.research.brief import Brief
 from churn_radar.store.tables import DeliveryStatus
 from churn_radar.work import deliver as deliver_module
-from churn_radar.work.deliver import AT_ONCE, BUSY_DELAY, PLACES, PUT_OFF, SLOW, DeliverStep
-from churn_radar.work.tasks import Again, Done
+from churn_radar.work.deliver import AT_ONCE, BUSY_DELAY, PLACES, PUT_OFF, SLOW, UNKNOWN_DELAY, UNKNOWN_FOR, DeliverStep
+from churn_radar.work.tasks import Again, Done, Task
 from tests.support.work import ListSink, Workshop, payload, until, workshop
 
 
@@ -146,6 +147,20 @@ async def test_a_sinks_wrong_token_costs_no_attempt(shop: Workshop) -> None:
     assert isinstance(await shop.deliver(await row(shop, "bad")), Again)
 
     assert (await shop.deliveries())["bad"].attempts == 0
+
+
+async def test_a_sink_that_only_newer_replicas_know_yet_is_left_to_them_for_a_while(shop: Workshop) -> None:
+    async def within(connection: AsyncConnection, tasks: Sequence[Task]) -> None:
+        raise AssertionError
+
+    older = DeliverStep(replace(shop.floor, enqueue_within=within), {"good": sink(shop, "good")})
+    seq = await row(shop, "bad")
+
+    assert await older(seq) == Again(UNKNOWN_DELAY)
+    assert (await shop.deliveries())["bad"].status is DeliveryStatus.PENDING
+    shop.clock.forward(UNKNOWN_FOR)
+    assert await older(seq) == Done()
+    assert (await shop.deliveries())["bad"].status is DeliveryStatus.DEAD
 
 
 async def test_a_sink_that_was_taken_out_of_the_settings_gets_a_dead_letter(shop: Workshop) -> None:

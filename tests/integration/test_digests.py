@@ -27,14 +27,28 @@ DAY = timedelta(days=1)
 
 
 @dataclass
+class HeldUp:
+    """A call that waits until it may go on, and fails then."""
+
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass
 class Desk(ListSink):
     """A sink that people read."""
 
     name: str = "desk"
     said: list[Message] = field(default_factory=list)
+    held_up: list[HeldUp] = field(default_factory=list)
 
     async def say(self, message: Message) -> None:
         self.calls += 1
+        if self.held_up:
+            held_up = self.held_up.pop()
+            held_up.reached.set()
+            await held_up.go.wait()
+            raise OSError
         if self.errors:
             raise self.errors.pop(0)
         self.said.append(message)
@@ -129,6 +143,42 @@ async def test_what_a_replica_had_in_hand_when_it_died_is_taken_up_by_another(sh
     assert not await other.once(MORNING)
     shop.clock.forward(LEASE)
     assert await other.once(MORNING)
+
+
+async def test_a_failure_that_is_noted_after_the_lease_leaves_what_another_has_sent(
+    shop: Workshop,
+) -> None:
+    replica = digests_of(shop)
+    await replica.once(MORNING)
+    shop.clock.forward(DAY)
+    late = HeldUp()
+    desk(shop).held_up.append(late)
+    slow = asyncio.create_task(replica.once(MORNING))
+    await late.reached.wait()
+    shop.clock.forward(LEASE)
+    assert await digests_of(shop).once(MORNING)
+    late.go.set()
+    assert not await slow
+
+    shop.clock.forward(timedelta(hours=1))
+    assert not await digests_of(shop).once(MORNING)
+    assert (len(desk(shop).said), (await stand(shop))["2026-11-25"]) == (1, "delivered")
+
+
+async def test_a_replica_whose_clock_is_behind_leaves_the_newest_one_to_be_sent(shop: Workshop) -> None:
+    await digests_of(shop).once(MORNING)
+    shop.clock.forward(DAY)
+    desk(shop).errors += [OSError(), OSError()]
+    await digests_of(shop).once(MORNING)
+    shop.clock.forward(DAY)
+    await digests_of(shop).once(MORNING)
+
+    shop.clock.forward(-DAY + timedelta(minutes=5))
+    await digests_of(shop).once(MORNING)
+    assert (await stand(shop))["2026-11-26"] == "pending"
+    shop.clock.forward(DAY)
+    assert await digests_of(shop).once(MORNING)
+    assert [message.id for message in desk(shop).said] == ["digest morning 2026-11-26"]
 
 
 async def test_a_clock_that_is_set_back_sends_nothing_twice(shop: Workshop) -> None:

@@ -5,14 +5,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+from pydantic import ValidationError
 from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.intake.events import to_quarantine
 from churn_radar.outcome.rules import Outcome
 from churn_radar.store.outcomes import assign, set_outcome, snooze
 from churn_radar.store.tables import briefs, credits, customers, outcome_sums, signals
 from churn_radar.work.retention import Retention
-from tests.support.work import NOON, Workshop, payload, workshop
+from tests.support.postgres import Scratch
+from tests.support.work import NOON, Workshop, payload, settings_for, until, workshop
 
 DAYS = 30
 
@@ -107,6 +111,43 @@ async def test_one_replica_at_a_time_removes(everywhere: str, tmp_path: Path) ->
         assert sum(each.get("briefs", 0) for each in done) == 3
         await Retention(shop.record, DAYS, shop.clock).once()
         assert await left(shop) == (0, 0, 0)
+
+
+async def test_what_somebody_takes_up_while_retention_looks_stays(postgres: Scratch, tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        skipped = await shop.arrive(payload("cust_1004"))
+        await shop.triage(skipped)
+        await shop.briefed(payload("cust_1001"))
+        shop.clock.forward(timedelta(days=DAYS + 1))
+        changed, looks = asyncio.Event(), asyncio.Event()
+
+        async def take_up(connection: AsyncConnection) -> None:
+            now = shop.clock()
+            again = update(signals).where(signals.c.seq == skipped).values(status="received", updated_at=now)
+            await connection.execute(again)
+            await connection.execute(update(briefs).values(owner="Ines"))
+            changed.set()
+            await looks.wait()
+
+        taking_up = asyncio.create_task(shop.record.write(take_up))
+        await changed.wait()
+        removing = asyncio.create_task(Retention(shop.record, DAYS, shop.clock).once())
+        await until(lambda: waits_for_a_lock(postgres), "retention behind the change")
+        looks.set()
+        await asyncio.gather(taking_up, removing)
+        assert (await left(shop))[:2] == (1, 2)
+
+
+async def waits_for_a_lock(postgres: Scratch) -> bool:
+    """Whether a connection to the database waits for another one."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(await asyncio.to_thread(postgres.rows, waiting))
+
+
+def test_a_record_does_not_forget_a_brief_within_its_cool_down(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="researched anew"):
+        settings_for(tmp_path, retention_days=14, cool_down_hours=24 * 15)
+    settings_for(tmp_path, retention_days=15, cool_down_hours=24 * 15)
 
 
 async def test_mave_is_told_which_offers_worked_here_and_nothing_of_whom(tmp_path: Path) -> None:

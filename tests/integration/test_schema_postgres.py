@@ -18,6 +18,8 @@ from sqlalchemy import Connection, MetaData, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from churn_radar.errors import RecordUnusable
+from churn_radar.store import postgres as postgres_module
+from churn_radar.store.dialect import Held
 from churn_radar.store.jobs import NAMES
 from churn_radar.store.record import open_record
 from churn_radar.store.schema import SchemaState, alembic_config
@@ -90,6 +92,20 @@ async def test_of_several_that_migrate_at_once_one_does_it_and_the_others_find_i
 ) -> None:
     states = await asyncio.gather(*(migrate_postgres(empty.url) for _ in range(count)))
     assert sorted(states) == [SchemaState.CURRENT] * (count - 1) + [SchemaState.EMPTY]
+
+
+async def test_a_migration_may_take_longer_than_any_answer_of_a_running_service(
+    empty: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_module, "ANSWER_SECONDS", 0.2)
+    other = await asyncpg.connect(empty.url)
+    # As another replica that is at it, or an index on millions of rows.
+    await other.execute("SELECT pg_advisory_lock($1, 0)", int(Held.SCHEMA))
+    migrating = asyncio.create_task(migrate_postgres(empty.url))
+    await asyncio.wait({migrating}, timeout=0.6)
+    assert not migrating.done()
+    await other.close()
+    assert await migrating is SchemaState.EMPTY
 
 
 @pytest.mark.parametrize("revision", REVISIONS[:-1])

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.outcome.counting import Counted, Sums, day_number, day_of, difference
+from churn_radar.outcome.counting import Counted, Group, Sums, day_number, day_of, difference
 from churn_radar.outcome.offer import LABELS, offer_label
 from churn_radar.outcome.rules import (
     MOST_NOTE_CHARACTERS,
@@ -19,6 +22,7 @@ from churn_radar.outcome.rules import (
 )
 from churn_radar.outcome.summary import all_in_all, gather
 from churn_radar.simulator.moves import PLANS
+from churn_radar.store.outcome_sums import add
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -151,3 +155,23 @@ def test_figures_tell_the_share_of_the_saved_among_those_whose_end_is_known() ->
         ("B", "EUR", 1, None, 2.0),
     ]
     assert [(c.currency, c.total.briefs) for c in all_in_all(counts)] == [("USD", 5), ("EUR", 1)]
+
+
+class Hears:
+    """Stands for a connection; hears in which order groups are added to."""
+
+    dialect = sqlite.dialect()
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    async def execute(self, statement: Any) -> None:
+        self.outcomes.append(statement.compile(dialect=self.dialect).params["outcome"])
+
+
+async def test_sums_are_added_to_in_one_order_so_that_two_who_do_rarely_wait_in_a_circle() -> None:
+    saved, none = (Group(1, "persona", "bounced", "", "USD", outcome) for outcome in ("saved", ""))
+    there, back = Hears(), Hears()
+    await add(cast("AsyncConnection", there), {none: Sums(-1), saved: Sums(1)})
+    await add(cast("AsyncConnection", back), {saved: Sums(-1), none: Sums(1)})
+    assert there.outcomes == back.outcomes == ["", "saved"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -25,7 +25,8 @@ class BackfillRequest(BaseModel):
 
     metric: str = Field(description="A metric of mails that counts as a churn signal: bounced, spammed, unsubscribed.")
     since: Annotated[datetime, AfterValidator(in_utc)] = Field(
-        description=f"What happened at this time or later (ISO 8601), at most {LONGEST.days} days ago."
+        description=f"What happened at this time or later (ISO 8601), at most {LONGEST.days} days ago and"
+        " within the retention."
     )
     cursor: str | None = Field(None, max_length=2000, description="From the previous answer: continues where it ended.")
     dry_run: bool = Field(False, description="Change nothing; only count.")
@@ -58,6 +59,9 @@ async def backfill(request: Request, who: Operator, wanted: BackfillRequest) -> 
         raise HTTPException(422, f"metric: one of {', '.join(metrics)}")
     if not now - LONGEST <= wanted.since <= now:
         raise HTTPException(422, f"since: between now and {LONGEST.days} days ago")
+    if settings.retention_days is not None and wanted.since < now - timedelta(days=settings.retention_days):
+        # What was removed is not known any more, and would be researched once again.
+        raise HTTPException(422, f"since: within CHURN_RADAR_RETENTION_DAYS, the last {settings.retention_days} days")
     if settings.cio_app_key is None:
         raise HTTPException(503, "CIO_APP_KEY is missing; the App API cannot be asked")
     if not wanted.dry_run:

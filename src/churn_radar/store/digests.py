@@ -44,9 +44,11 @@ async def claim(
         "updated_at": now,
     }
     await connection.execute(insert_if_new(digests, connection.dialect), row)
+    # Only what came before: a replica whose clock is behind must not take the newest one off the list.
+    ours = select(digests.c.seq).where(digests.c.name == name, digests.c.period == period).scalar_subquery()
     await connection.execute(
         update(digests)
-        .where(digests.c.name == name, digests.c.period != period, digests.c.status == DeliveryStatus.PENDING)
+        .where(digests.c.name == name, digests.c.seq < ours, digests.c.status == DeliveryStatus.PENDING)
         .values(status=DeliveryStatus.SKIPPED, reason="a newer one was due", updated_at=now)
     )
     claimed = await connection.execute(
@@ -74,10 +76,13 @@ async def settle_digest(
     due_at: datetime | None = None,
     reason: str | None = None,
 ) -> None:
-    """Write down what became of an attempt."""
+    """Write down what became of an attempt; one that another replica has brought to its end stays there.
+
+    That happens when the note comes later than the lease.
+    """
     await connection.execute(
         update(digests)
-        .where(digests.c.seq == seq)
+        .where(digests.c.seq == seq, digests.c.status == DeliveryStatus.PENDING)
         .values(status=status, attempts=attempts, due_at=due_at or now, reason=reason, updated_at=now)
     )
 

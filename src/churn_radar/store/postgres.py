@@ -65,12 +65,15 @@ def driver() -> Any:
     return asyncpg
 
 
-async def connect(database_url: str, **told: str) -> Any:
-    """One connection of the driver's, set up as all of ours are; `told` are further settings of the server."""
+async def connect(database_url: str, *, patient: bool = False, **told: str) -> Any:
+    """One connection of the driver's, set up as all of ours are; `told` are further settings of the server.
+
+    A `patient` one waits for an answer as long as it takes: for statements that go through whole tables.
+    """
     connection = await driver().connect(
         database_url,
         timeout=CONNECT_SECONDS,
-        command_timeout=ANSWER_SECONDS,
+        command_timeout=None if patient else ANSWER_SECONDS,
         server_settings={**_SERVER_SETTINGS, **told},
         # SQLAlchemy keeps the prepared statements.
         statement_cache_size=0,

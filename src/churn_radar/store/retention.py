@@ -30,7 +30,12 @@ async def remove_briefs(connection: AsyncConnection, *, before: datetime, after:
     """
     columns = ("seq", "created_at", "outcome", "owner", "snoozed_until", "reminded_at")
     rows = await connection.execute(
-        select(*(briefs.c[name] for name in columns)).where(briefs.c.seq > after).order_by(briefs.c.seq).limit(limit)
+        select(*(briefs.c[name] for name in columns))
+        .where(briefs.c.seq > after)
+        .order_by(briefs.c.seq)
+        .limit(limit)
+        # Nobody takes one up between this look and its end.
+        .with_for_update()
     )
     page = rows.all()
     old = [row for row in page if row.created_at < before]
@@ -79,6 +84,8 @@ async def remove_signals(
         .where(signals.c.status == status, signals.c.seq > after)
         .order_by(signals.c.seq)
         .limit(limit)
+        # Nobody replays one between this look and its end.
+        .with_for_update()
     )
     page = rows.all()
     old = [row for row in page if row.received_at < before]

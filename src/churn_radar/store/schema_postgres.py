@@ -70,7 +70,8 @@ async def migrate_postgres(database_url: str, engine: EngineSchema | None = None
     release or not ours, and when the tables are too busy to be altered; nothing is altered then.
     """
     wanted = engine or EngineSchema()
-    async with _connected(database_url, lock_timeout="0") as connection:
+    # An index on millions of rows takes minutes, and so long the others wait for their turn.
+    async with _connected(database_url, patient=True, lock_timeout="0") as connection:
         await hold(connection, Held.SCHEMA)
         state = await _state(connection, wanted)
         _refuse_foreign(state, database_url)
@@ -106,11 +107,11 @@ def _refuse_foreign(state: SchemaState, database_url: str) -> None:
 
 
 @asynccontextmanager
-async def _connected(database_url: str, **told: str) -> AsyncIterator[AsyncConnection]:
+async def _connected(database_url: str, *, patient: bool = False, **told: str) -> AsyncIterator[AsyncConnection]:
     driver()
 
     async def open_one(**_: Any) -> Any:
-        return await connect(database_url, **told)
+        return await connect(database_url, patient=patient, **told)
 
     pool = create_async_engine(
         "postgresql+asyncpg://", connect_args={"async_creator_fn": open_one}, poolclass=NullPool, hide_parameters=True

@@ -35,6 +35,9 @@ BUSY_DELAY = timedelta(seconds=2)
 # off then, in one go: looking at each of thousands again and again would take the others' time.
 PATIENCE = timedelta(seconds=5)
 PUT_OFF = tuple(timedelta(seconds=seconds) for seconds in (15, 30, 60, 120, 300))
+# With several replicas, how long a sink may be unknown to one of them: a rolling update takes about so long.
+UNKNOWN_FOR = timedelta(minutes=15)
+UNKNOWN_DELAY = timedelta(minutes=1)
 SLOW = "waits: this sink is slow or does not answer"
 
 
@@ -104,6 +107,8 @@ class DeliverStep:
         if delivery.due_at is not None and delivery.due_at > now:
             return Again(delivery.due_at - now, in_record=True)
         sink = self.sinks.get(delivery.sink)
+        if sink is None and halted is None and self._may_be_new(delivery, now):
+            return Again(UNKNOWN_DELAY)
         if sink is None or halted is not None:
             reason = f"this sink is stopped: {halted.reason}" if halted else "this sink is no longer configured"
             await self._settle(delivery, DeliveryStatus.DEAD, delivery.attempts, reason)
@@ -122,6 +127,10 @@ class DeliverStep:
             return await self._deliver(delivery, sink, stored.brief)
         finally:
             queue.leave()
+
+    def _may_be_new(self, delivery: Delivery, now: datetime) -> bool:
+        """Whether a replica that was started anew may know the sink: this one still has the settings from before."""
+        return self.floor.enqueue_within is not None and now - delivery.updated_at < UNKNOWN_FOR
 
     async def _put_off(self, delivery: Delivery, until: datetime) -> Outcome:
         """Let everything owed to a sink wait: it holds its own places only, whatever else is owed to it."""

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 SYNC := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --requirement
 
-.PHONY: help demo test acceptance coverage setup run lint format bench torture lock env-example clean
+.PHONY: help demo test acceptance coverage setup run lint format bench torture pictures lock env-example clean
 
 help: ## list the verbs
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ format: $(VENV)/dev.stamp ## let ruff format and mend the code
 
 bench: $(VENV)/dev.stamp ## run the benchmarks; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks $(ARGS)
+
+pictures: $(VENV)/dev.stamp ## take a picture of each page of the demo, light and dark, wide and narrow; writes docs/images
+	$(BIN)/python -m tests.browser.pictures $(ARGS)
 
 torture: $(VENV)/dev.stamp ## kill the service 25 times and count what is left; ARGS=--replicas: one of three on Postgres
 	$(BIN)/python -m tests.torture --kills 25 $(ARGS)

@@ -103,7 +103,7 @@ class Proxy:
         """Whom the proxy names. None when it is not the proxy who says so, or when it names nobody, or several."""
         if self.user_header is None or len(given) != 1 or not self.is_trusted(peer):
             return None
-        name = given[0].strip()
+        name = _as_text(given[0]).strip()
         if not name or len(name) > LONGEST_USER_NAME or not name.isprintable():
             return None
         return Who(f"user {name}", Role.OPERATOR if name in self.operators else Role.READER)
@@ -123,6 +123,14 @@ class Proxy:
             if not self.is_trusted(hop):
                 return hop if _address(hop) is not None else peer
         return peer
+
+
+def _as_text(header: str) -> str:
+    """A header as its sender meant it: it comes as Latin-1, and most proxies write UTF-8."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 def is_prefix(path: str) -> bool:

@@ -104,7 +104,8 @@ async def test_readers_read_and_the_audit_trail_names_who_changed_what_but_no_cu
     reader = {"X-API-Key": "a-reader-key-of-the-tests"}
     async with service(tmp_path, sinks=[], reader_api_keys=reader["X-API-Key"]) as live:
         brief_id = await a_brief(live)
-        assert (await live.stranger.get(f"/outcomes/{brief_id}", headers=reader)).status_code == 200
+        read = await live.stranger.get(f"/outcomes/{brief_id}", headers=reader)
+        assert (read.status_code, read.headers["cache-control"]) == (200, "no-store")
         refused = await live.stranger.post(f"/outcomes/{brief_id}", json={"outcome": "saved"}, headers=reader)
         assert refused.status_code == 403
         told = (await live.http.post(f"/outcomes/{brief_id}", json={"outcome": "saved", "note": "Priya agreed"})).json()
@@ -121,8 +122,13 @@ async def test_a_brief_that_is_not_there_is_not_found_and_a_stranger_is_refused(
             await live.http.put("/outcomes/brf_none/owner", json={"owner": "Ines"}),
             await live.http.put("/outcomes/brf_none/snooze", json={"until": None}),
             await live.http.get("/outcomes/%00"),
+            await live.http.put("/outcomes/jane@acme.co/owner", json={"owner": "Ines"}),
+            await live.http.put("/outcomes/%00/owner", json={"owner": "Ines"}),
         ):
             assert answer.status_code == 404
+        trail = (await live.http.get("/audit")).text
+        assert "jane" not in trail, "whatever stands where an id belongs"
+        assert r"\u0000" not in trail
         assert (await live.stranger.get("/outcomes/brf_none")).status_code == 401
         assert (await live.stranger.post("/outcomes/brf_none", json={"outcome": "saved"})).status_code == 401
         assert (await live.stranger.get("/outcomes/summary")).status_code == 401

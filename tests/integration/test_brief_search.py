@@ -85,6 +85,8 @@ FILTERS: dict[str, tuple[Wanted, Any]] = {
     ),
     "no such customer": (Wanted(customer="nobody"), lambda b: False),
     "a name that no database holds": (Wanted(customer="a\0b"), lambda b: False),
+    "an owner that no database holds": (Wanted(owner="Ines\0"), lambda b: False),
+    "a persona that no database holds": (Wanted(persona="a\0b"), lambda b: False),
 }
 
 

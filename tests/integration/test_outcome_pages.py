@@ -52,6 +52,17 @@ async def test_a_link_asks_before_it_does_anything_and_does_it_once(everywhere: 
         assert (await told(live, brief_id))["outcome"] == "lost"
 
 
+async def test_a_link_that_says_what_holds_already_is_used_up_all_the_same(everywhere: str, tmp_path: Path) -> None:
+    async with service(tmp_path, sinks=[], public_url=PUBLIC) as live:
+        brief_id = await briefed(live)
+        saved = f"/desk/outcome/{token_of(live, brief_id, Outcome.SAVED)}"
+        await live.http.post(f"/outcomes/{brief_id}", json={"outcome": "saved"})
+        assert (await live.stranger.post(saved)).status_code == 200
+        await live.http.post(f"/outcomes/{brief_id}", json={"outcome": "lost"})
+        assert (await live.stranger.post(saved)).status_code == 409
+        assert (await told(live, brief_id))["outcome"] == "lost"
+
+
 async def test_a_link_that_is_over_cut_off_or_made_up_does_nothing(tmp_path: Path) -> None:
     async with service(tmp_path, sinks=[], public_url=PUBLIC, outcome_link_days=1) as live:
         brief_id = await briefed(live)
@@ -135,6 +146,8 @@ async def test_a_person_is_looked_up_handed_over_and_forgotten_with_the_effect_t
         handed = await browser.post("/desk/personal/export", {"customer": "jane@acme.co"})
         assert handed.headers["content-disposition"].startswith("attachment")
         assert handed.json()["names"]["id"] == ["cust_1001"]
+        [line, *_] = (await live.http.get("/audit")).json()["items"]
+        assert (line["via"], line["action"], line["subject"]) == ("page", "export person", None)
         assert (await browser.post("/desk/personal/forget", {"customer": "jane@acme.co"})).status_code == 422
         assert len((await live.http.get("/briefs")).json()["items"]) == 1
         done = await browser.post("/desk/personal/forget", {"customer": "jane@acme.co", "sure": "yes"})

@@ -199,7 +199,8 @@ async def test_the_connection_goes_to_the_address_that_was_looked_at(desk: Recei
             "224.0.0.1",
         ),
         *("255.255.255.255", "::1", "::", "fe80::1", "fd00::1", "ff02::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"),
-        *("2002:7f00:1::", "::ffff:169.254.169.254"),
+        *("2002:7f00:1::", "::ffff:169.254.169.254", "::127.0.0.1", "::ffff:0:10.0.0.1"),
+        *("fec0::1", "64:ff9b:1::a00:1", "5f00::1", "3fff::1", "168.63.129.16"),
     ],
 )
 def test_what_is_not_public_is_not_reached(address: str) -> None:

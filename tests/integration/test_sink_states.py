@@ -264,6 +264,13 @@ async def test_sinks_are_listed_as_configured_with_how_they_stand(live: Running)
     assert (failing["dead"], failing["trouble"], failing["delivered_at"]) == (1, "unexpected OSError", None)
 
 
+async def test_a_name_that_no_sink_can_have_is_refused(live: Running) -> None:
+    for name in ("a\0b", "a" * 5000):
+        assert (await live.http.get("/deliveries", params={"sink": name})).status_code == 422
+        assert (await live.http.post("/sinks/resume", json={"name": name})).status_code == 422
+        assert (await live.http.post("/deliveries/replay", json={"sink": name})).status_code == 422
+
+
 async def test_a_stopped_sink_says_so_and_is_resumed(live: Running) -> None:
     [_, failing] = live.service.sinks
     assert isinstance(failing, ListSink)

@@ -51,6 +51,17 @@ def test_a_header_that_names_nobody_or_several_is_not_believed(given: list[str])
     assert found is None or given == ["ann\n"]
 
 
+@pytest.mark.parametrize("sent", ["jörg", "Ünal 名前"])
+def test_a_user_whose_name_is_not_ascii_is_named_as_the_settings_name_them(sent: str) -> None:
+    proxy = Proxy(PROXY.addresses, PROXY.user_header, frozenset({sent}))
+    found = proxy.user("10.1.2.3", [sent.encode().decode("latin-1")])
+    assert found is not None
+    assert (found.name, found.is_operator) == (f"user {sent}", True)
+    latin = proxy.user("10.1.2.3", ["jörg"])
+    assert latin is not None
+    assert latin.name == "user jörg"
+
+
 def test_without_a_header_of_that_name_in_the_settings_nobody_is_named() -> None:
     assert Proxy((ip_network("10.0.0.0/8"),)).user("10.1.2.3", ["ann"]) is None
 

@@ -46,6 +46,14 @@ def test_of_a_body_the_kind_of_event_is_shown_and_nothing_about_the_person() -> 
         (b'{"name": "Ann Mil', '{"name": "…"'),
         (b'{"name": "a\\"nn"', '{"name": "…"'),
         (b'["ann"', '["…"'),
+        (b"{'email': 'ann@x.org', 'age': 44}", "{…: …, …: …}"),
+        (b"[ann@x.org, +49 151 2345 6789, 7]", "[…, … … … …, 7]"),
+        (b'{"email": "an\\\nn@x.org"}', '{"email": "…"}'),
+        (b"{\"email\": 'ann@x.org'}", '{"…": …}'),
+        (
+            b'{"type": "ann@x.org", "metric": "Ann Miller", "event_id": "01A"}',
+            '{"type": "…", "metric": "…", "event_id": "01A"}',
+        ),
         (b'{"ann@x.org": {"a": [1, 4915112345678, "ann"]}}', '{"…": {"a": [1, …, "…"]}}'),
     ],
 )

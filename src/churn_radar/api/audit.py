@@ -16,12 +16,15 @@ from churn_radar.api.auth import KeyedRoute, require_operator
 from churn_radar.api.errors import documented
 from churn_radar.api.pages import Cursor, Limit, cursor_of, read_cursor
 from churn_radar.store.audit import Change, list_changes, write_change
+from churn_radar.triage.text import clean_text, hide_mail
 
 router = APIRouter(tags=["audit"], dependencies=[Depends(require_operator)], route_class=KeyedRoute)
 
 # How our own commands name themselves, beside or through a running service.
 COMMAND_AGENT = "churn-radar"
 NAMED_AT_MOST = 5
+# Five ids, or the name of a file; longer is only what somebody made up.
+LONGEST = 500
 
 
 class AuditLine(BaseModel):
@@ -58,13 +61,20 @@ async def note(
 ) -> None:
     """Write down who asks for what, before it is done; raises RecordUnavailable, and then it must not be done.
 
-    Ids of customers, secrets and what people typed do not belong here; see `churn_radar.store.audit.Change`.
+    Ids of customers, secrets and what people typed do not belong here; see `churn_radar.store.audit.Change`. Ids that
+    come in a path may be anything all the same: no mail address, nothing long, and nothing that a database does not
+    take gets into the trail.
     """
     service = request.app.state.service
     if via == "api" and request.headers.get("user-agent", "").startswith(COMMAND_AGENT):
         via = "command"
-    change = Change(service.now(), who.name, via, action, subject, detail)
+    change = Change(service.now(), who.name, via, action, _fit(subject), _fit(detail))
     await service.record.write(lambda connection: write_change(connection, change))
+
+
+def _fit(text: str | None) -> str | None:
+    line = clean_text(text, LONGEST)
+    return None if line is None else hide_mail(line)
 
 
 def named(ids: list[str]) -> str | None:

@@ -79,7 +79,10 @@ class KeyedRoute(APIRoute):
             who = await require_key(await caller(request, await bearer(request), await header(request)))
             if request.method not in SAFE_METHODS:
                 await require_operator(who)
-            return await answer(limited(request, request.app.state.service.settings.max_body_bytes))
+            response = await answer(limited(request, request.app.state.service.settings.max_body_bytes))
+            # Most answers hold personal data, and X-API-Key, unlike Authorization, tells no cache to keep off.
+            response.headers.setdefault("Cache-Control", "no-store")
+            return response
 
         return guarded
 

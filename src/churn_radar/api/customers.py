@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from pydantic import BaseModel, Field
 
+from churn_radar.access import Who
 from churn_radar.api.audit import note
 from churn_radar.api.auth import KeyedRoute, Operator, require_operator
 from churn_radar.api.errors import documented
@@ -96,6 +97,11 @@ class LetIn(BaseModel):
 )
 async def export_customer(request: Request, who: Operator, customer_id: Customer) -> PersonExport:
     """Every row of the record that is theirs, as plain JSON: what to hand over to whoever asks for their data."""
+    return await everything_on(request, who, customer_id)
+
+
+async def everything_on(request: Request, who: Who, customer_id: str, *, via: str = "api") -> PersonExport:
+    """The same for whoever asks for it in another way; raises HTTPException."""
     async with record_of(request).read() as connection:
         try:
             person = await find_person(connection, customer_id)
@@ -104,7 +110,7 @@ async def export_customer(request: Request, who: Operator, customer_id: Customer
         if not person.is_known:
             raise HTTPException(404, UNKNOWN)
         tables = await read_everything(connection, person)
-    await note(request, who, "export person", None, f"{len(person.signal_seqs)} signals")
+    await note(request, who, "export person", None, f"{len(person.signal_seqs)} signals", via=via)
     for rows in tables.values():
         for row in rows:
             row.update({name: _readable(value) for name, value in row.items() if isinstance(value, bytes)})

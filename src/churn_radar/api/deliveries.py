@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Response
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from churn_radar.api.audit import note
 from churn_radar.api.auth import KeyedRoute, Operator, require_key
@@ -20,6 +20,10 @@ from churn_radar.store.tables import DeliveryStatus
 router = APIRouter(tags=["deliveries"], dependencies=[Depends(require_key)], route_class=KeyedRoute)
 
 MOST = 1000
+
+
+# As long as a path may be, which a sink's name may hold; Postgres takes no NUL.
+SinkName = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00]*$")]
 
 
 class SinkAnswer(BaseModel):
@@ -60,7 +64,7 @@ class Redeliver(BaseModel):
     """Which dead deliveries to start again: by their ids, of one sink, or all."""
 
     ids: list[int] | None = Field(None, max_length=MOST, description="Those of GET /deliveries.")
-    sink: str | None = Field(None, description="All of this sink.")
+    sink: SinkName | None = Field(None, description="All of this sink.")
     all: bool = Field(False, description="All of all sinks.")
     cursor: str | None = Field(None, max_length=100, description="From the previous answer.")
     limit: int = Field(500, ge=1, le=MOST, description="How many to take at most in this call.")
@@ -83,7 +87,7 @@ class RedeliverAnswer(BaseModel):
 class Resume(BaseModel):
     """Which stopped sink gets briefs again."""
 
-    name: str
+    name: SinkName
 
 
 class ResumeAnswer(BaseModel):
@@ -154,7 +158,7 @@ async def read_deliveries(
     status: Annotated[
         DeliveryStatus, Query(description="pending, delivered, dead, or skipped (the sink does not take it).")
     ] = DeliveryStatus.DEAD,
-    sink: Annotated[str | None, Query(description="Only those of this sink.")] = None,
+    sink: Annotated[SinkName | None, Query(description="Only those of this sink.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> DeliveryPage:

@@ -14,26 +14,34 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 
 Address = IPv4Address | IPv6Address
 
-# Translation by a gateway (RFC 6052): the last four bytes are an IPv4 address.
-_NAT64 = IPv6Network("64:ff9b::/96")
+# Translation by a gateway (RFC 6052, RFC 7915), and IPv4 in IPv6 as it once was (RFC 4291, 2.5.5.1): the last four
+# bytes are an IPv4 address.
+_HOLDING_IPV4 = tuple(IPv6Network(each) for each in ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96"))
+# Not public, though Python takes them for it: site-local (RFC 3879), translation inside of one network (RFC 8215),
+# segment routing (RFC 9602), documentation (RFC 9637), and the address of Azure's own services in every machine there.
+_NOT_PUBLIC = tuple(
+    ip_network(each) for each in ("fec0::/10", "64:ff9b:1::/48", "5f00::/16", "3fff::/20", "168.63.129.16/32")
+)
 
 
 def may_reach(address: Address, allowed: Iterable[str] = ()) -> bool:
     """Whether an address is a public one, or in a network that the operator allows.
 
-    Addresses that stand for an IPv4 one (mapped, 6to4, Teredo, NAT64) count as that.
+    Addresses that stand for an IPv4 one (mapped, compatible, 6to4, Teredo, NAT64) count as that.
     """
     meant = _meant(address)
     networks = [ip_network(each) for each in allowed]
     if any(each in network for network in networks for each in (address, meant) if each.version == network.version):
         return True
+    if any(meant in network for network in _NOT_PUBLIC if meant.version == network.version):
+        return False
     return meant.is_global and not meant.is_multicast
 
 
 def _meant(address: Address) -> Address:
     if isinstance(address, IPv4Address):
         return address
-    if address in _NAT64:
+    if any(address in network for network in _HOLDING_IPV4):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     teredo = address.teredo
     return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None) or address

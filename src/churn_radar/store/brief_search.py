@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from churn_radar.store.brief_names import briefs_named
 from churn_radar.store.briefs import consent_of
 from churn_radar.store.customers import customers_named
+from churn_radar.store.dialect import is_storable
 from churn_radar.store.tables import at_risk, briefs, signals
 from churn_radar.triage.consent import Consent
 
@@ -106,6 +107,8 @@ class Found:
 
 async def search_briefs(connection: AsyncConnection, wanted: Wanted, *, after: Place | None, limit: int) -> Found:
     """A page of the briefs that are wanted, dearest first and of the equally dear the newest first."""
+    if not all(is_storable(text) for text in (wanted.persona, wanted.plan, wanted.kind, wanted.owner) if text):
+        return Found([], None)
     if wanted.customer is not None:
         entries, floor = await _of_customer(connection, wanted, after), None
     else:

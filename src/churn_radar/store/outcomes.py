@@ -121,8 +121,9 @@ async def set_outcome(
 ) -> Handling | None:
     """Say what became of a customer; None takes it back. Returns where the brief stands then, None for an unknown id.
 
-    Saying the same again, without a note, changes nothing. An end ends the snooze as well. `link` is the digest of a
-    link that this came by: raises LinkUsed when it has been used for something that no longer holds.
+    Saying the same again, without a note, changes nothing; said by a link it is told in the story. An end ends the
+    snooze as well. `link` is the digest of a link that this came by: raises LinkUsed when it has been used for
+    something that no longer holds.
     """
     row = await _row(connection, brief_id, to_change=True)
     if row is None:
@@ -133,6 +134,9 @@ async def set_outcome(
             return _handling(row)
         raise LinkUsed
     if same and note is None:
+        if link is not None:
+            # Used all the same: it must not undo later what is said after it.
+            await _tell(connection, row["seq"], What.OUTCOME, outcome, who=who, now=now, link=link)
         return _handling(row)
     values: dict[str, Any] = {"outcome": outcome, "outcome_at": now if outcome else None, "reminded_at": None}
     if outcome in TELLS_OF_CONTACT and row["first_contact_at"] is None:

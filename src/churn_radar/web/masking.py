@@ -17,9 +17,14 @@ _MAIL = re.compile(r"[^\s<>\"'(),;:]+@[^\s<>\"'(),;:]+")
 # What names a value; anything else in its place may be one.
 _NAME = re.compile(r'"[A-Za-z0-9_.-]{1,40}"')
 _STRING = r'"(?:[^"\\]|\\.)*(?:"|$)'
+# The last alternative is what JSON does not have outside of its strings: somebody's data all the same.
 _MEMBER = re.compile(
-    rf"(?P<key>{_STRING})(?P<colon>\s*:\s*)(?P<value>{_STRING}|-?[0-9.eE+-]+|true|false|null|(?=[\[{{]))|{_STRING}|[0-9]{{5,}}"
+    rf"(?P<key>{_STRING})(?P<colon>\s*:\s*)(?P<value>{_STRING}|-?[0-9.eE+-]+|true|false|null|(?=[\[{{]))|{_STRING}"
+    r"|(?P<json>(?:(?<=[\[,])|(?<=[\[,] ))(?:true|false|null|[0-9]{1,4})(?=\s*[,\]]))|[^\s{}\[\],:]+",
+    re.DOTALL,
 )
+# What the kind of an event is told in: a word, a number, a moment.
+_WORD = re.compile(r'"?[A-Za-z0-9_.:+-]{0,40}"?')
 
 
 def masked_mail(value: str | None) -> str:
@@ -53,9 +58,12 @@ def masked_body(head: bytes) -> str:
 
 
 def _masked_member(found: re.Match[str]) -> str:
+    if found["json"]:
+        return found[0]
     if found["key"] is None:
         return '"…"' if found[0].startswith('"') else "…"
-    if found["key"].strip('"') in _TELLING or found["value"] in ("true", "false", "null"):
+    is_telling = found["key"].strip('"') in _TELLING and _WORD.fullmatch(found["value"])
+    if is_telling or found["value"] in ("true", "false", "null"):
         return found[0]
     key = found["key"] if _NAME.fullmatch(found["key"]) else '"…"'
     hidden = {'"': '"…"', "": ""}.get(found["value"][:1], "…")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 
 from churn_radar.api.audit import note as note_change
-from churn_radar.api.customers import STAYS, UNKNOWN, export_customer
+from churn_radar.api.customers import STAYS, UNKNOWN, everything_on
 from churn_radar.store.person import SeveralPeople
 from churn_radar.web.base import page
 from churn_radar.web.guard import Operator, PageRoute
@@ -51,7 +51,7 @@ async def look_up(request: Request, visitor: Operator, customer: Customer) -> HT
 @router.post("/desk/personal/export", name="export_person")
 async def hand_over(request: Request, visitor: Operator, customer: Customer) -> Response:
     """Everything as a file of JSON."""
-    told = await export_customer(request, visitor.who, customer.strip())
+    told = await everything_on(request, visitor.who, customer.strip(), via="page")
     return Response(
         told.model_dump_json(indent=2),
         media_type="application/json",

@@ -175,13 +175,13 @@ async def work(settings: Settings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def watched(settings: Settings, service: Service) -> AsyncIterator[None]:
+async def watched(settings: Settings, service: Service) -> AsyncIterator[str | None]:
     """While the block runs, tell probes and Prometheus of a process without a door; where no port is set, nobody.
 
-    Raises StartError when the port is taken.
+    The block is given the address, or None. Raises StartError when the port is taken.
     """
     if settings.worker_port is None:
-        yield
+        yield None
         return
     advice = "; stop what uses it, or set CHURN_RADAR_WORKER_PORT"
     with contextlib.closing(bind(settings.bind_host, settings.worker_port, advice=advice)) as listener:
@@ -190,7 +190,7 @@ async def watched(settings: Settings, service: Service) -> AsyncIterator[None]:
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
         log.info("service.listening", url=f"http://{host}:{port}", docs=False)
         try:
-            yield
+            yield f"http://{host}:{port}"
         finally:
             server.should_exit = True
             await asyncio.wait({serving})

@@ -66,7 +66,6 @@ async def test_no_process_starts_on_a_database_before_it_is_migrated(tmp_path: P
             assert (await run_command("migrate", cwd=tmp_path, env=settings))[0] == 0
 
 
-@pytest.mark.journey
 @pytest.mark.only_on("postgres", "postgres+redis", "postgres+sqs", why="a file belongs to one process")
 async def test_two_doors_and_two_workers_make_one_brief_a_customer_though_one_is_killed(
     tmp_path: Path, upstreams: Upstreams

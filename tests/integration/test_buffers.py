@@ -249,9 +249,12 @@ async def test_a_full_buffer_refuses_drops_nothing_and_takes_again_when_there_is
                 fates.append("held")
             except BufferUnavailable as error:
                 fates.append(str(error))
-        assert fates == ["held"] * 3 + ["the buffer is full: it holds 3 events"] * 2
-        taken = await take_all(buffer, 3)
-        assert sorted(one.event.body for one in taken) == sorted(raw(str(number)).body for number in range(3))
+        held = fates.index("the buffer is full: it holds 3 events")
+        # SQS counts approximately: an event on its way may be counted twice, and refused is better than beyond the bound.
+        assert held == 3 or (held == 2 and holding.kind.startswith("sqs"))
+        assert fates == ["held"] * held + ["the buffer is full: it holds 3 events"] * (5 - held)
+        taken = await take_all(buffer, held)
+        assert sorted(one.event.body for one in taken) == sorted(raw(str(number)).body for number in range(held))
         await buffer.done(tokens(taken))
 
         async def has_room() -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from structlog.testing import capture_logs
 
 from churn_radar.errors import StartError
 from churn_radar.serving import watched
@@ -16,29 +15,24 @@ from tests.support.work import payload, service
 
 
 async def test_a_worker_with_a_port_tells_how_it_is_and_serves_nothing_else(tmp_path: Path) -> None:
-    async with service(tmp_path, worker_port=0) as live:
-        with capture_logs() as lines:
-            async with watched(live.service.settings, live.service):
-                [url] = [line["url"] for line in lines if line["event"] == "service.listening"]
-                async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
-                    assert (await http.get("/healthz")).status_code == 200
-                    assert (await http.get("/readyz")).json()["status"] == "ready"
-                    assert 'churn_radar_backlog{step="research"}' in (await http.get("/metrics")).text
-                    for path in ("/briefs", "/docs", "/webhooks/customerio"):
-                        assert (await http.get(path)).status_code == 404
-                port = int(re.sub(r".*:", "", url))
-                taken = live.service.settings.model_copy(update={"worker_port": port})
-                with pytest.raises(StartError, match="CHURN_RADAR_WORKER_PORT"):
-                    async with watched(taken, live.service):
-                        pass
+    async with service(tmp_path, worker_port=0) as live, watched(live.service.settings, live.service) as url:
+        assert url is not None
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            assert (await http.get("/healthz")).status_code == 200
+            assert (await http.get("/readyz")).json()["status"] == "ready"
+            assert 'churn_radar_backlog{step="research"}' in (await http.get("/metrics")).text
+            for path in ("/briefs", "/docs", "/webhooks/customerio"):
+                assert (await http.get(path)).status_code == 404
+        port = int(re.sub(r".*:", "", url))
+        taken = live.service.settings.model_copy(update={"worker_port": port})
+        with pytest.raises(StartError, match="CHURN_RADAR_WORKER_PORT"):
+            async with watched(taken, live.service):
+                pass
 
 
 async def test_a_worker_without_a_port_listens_to_nobody(tmp_path: Path) -> None:
-    async with service(tmp_path) as live:
-        with capture_logs() as lines:
-            async with watched(live.service.settings, live.service):
-                pass
-        assert lines == []
+    async with service(tmp_path) as live, watched(live.service.settings, live.service) as url:
+        assert url is None
 
 
 @pytest.mark.usefixtures("postgres")

@@ -250,7 +250,7 @@ async def test_a_full_buffer_refuses_drops_nothing_and_takes_again_when_there_is
             except BufferUnavailable as error:
                 fates.append(str(error))
         held = fates.index("the buffer is full: it holds 3 events")
-        # SQS counts approximately: an event on its way may be counted twice, and refused is better than beyond the bound.
+        # SQS counts approximately: what is on its way may be counted twice. Refused early is better than late.
         assert held == 3 or (held == 2 and holding.kind.startswith("sqs"))
         assert fates == ["held"] * held + ["the buffer is full: it holds 3 events"] * (5 - held)
         taken = await take_all(buffer, held)

@@ -6,10 +6,9 @@ is asked for by one browser after the other, as people do, in turns with an empt
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -27,7 +26,7 @@ from churn_radar.intake.events import ChurnEvent, to_arrival, understand
 from churn_radar.intake.payload import Event
 from churn_radar.research.prompt import build_prompt
 from churn_radar.research.sections import parse_sections
-from churn_radar.serving import server_for
+from churn_radar.serving import listening, server_for
 from churn_radar.settings import Environment, IsolatedSettings
 from churn_radar.simulator.research import write_brief
 from churn_radar.sockets import bind
@@ -224,15 +223,9 @@ def _signal(brief: dict[str, Any]) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _serving(app: Any) -> AsyncIterator[str]:
-    listener = bind("127.0.0.1", 0)
-    server = server_for(app)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await serving
-        listener.close()
+    with closing(bind("127.0.0.1", 0)) as listener:
+        async with listening(server_for(app), listener) as url:
+            yield url
 
 
 async def _first_byte(http: httpx.AsyncClient, url: str) -> float:

@@ -107,6 +107,18 @@ def server_for(app: ASGIApp, *, http: Literal["ours", "httptools"] = "ours") -> 
     )
 
 
+@contextlib.asynccontextmanager
+async def listening(server: Server, listener: socket.socket) -> AsyncIterator[str]:
+    """Serve on a bound socket while the block runs, which is given the address; then stop, and wait for the stop."""
+    host, port = listener.getsockname()[:2]
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        await asyncio.wait({serving})
+
+
 async def serve(settings: Settings, *, with_worker: bool = True) -> None:
     """Run the service until SIGTERM or SIGINT: stop accepting, let running work finish within the grace, return.
 
@@ -185,15 +197,9 @@ async def watched(settings: Settings, service: Service) -> AsyncIterator[str | N
         return
     advice = "; stop what uses it, or set CHURN_RADAR_WORKER_PORT"
     with contextlib.closing(bind(settings.bind_host, settings.worker_port, advice=advice)) as listener:
-        server = server_for(create_health_app(service))
-        host, port = listener.getsockname()[:2]
-        serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
-        log.info("service.listening", url=f"http://{host}:{port}", docs=False)
-        try:
-            yield f"http://{host}:{port}"
-        finally:
-            server.should_exit = True
-            await asyncio.wait({serving})
+        async with listening(server_for(create_health_app(service)), listener) as url:
+            log.info("service.listening", url=url, docs=False)
+            yield url
 
 
 def _spare_the_collector() -> None:

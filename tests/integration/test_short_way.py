@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from churn_radar.app import Front
 from churn_radar.errors import NotStorable, RecordUnavailable
 from churn_radar.intake.door import PATH, Door
-from churn_radar.serving import Server, server_for
+from churn_radar.serving import Server, listening, server_for
 from churn_radar.sockets import bind
 from churn_radar.store.arrivals import Accepted, Arrival, Verdict
 from tests.support.door import ALERTS, SECRET, as_body, event, signed_headers
@@ -73,13 +73,9 @@ async def place(*, at_once: bool = True, failing: Exception | None = None) -> As
     with contextlib.closing(bind("127.0.0.1", 0)) as listener:
         server = server_for(Front(app := FastAPI(), door, app))
         here = Place(door, listener.getsockname()[1], server)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await until(lambda: server.started)
-        try:
+        async with listening(server, listener):
+            await until(lambda: server.started)
             yield here
-        finally:
-            server.should_exit = True
-            await serving
 
 
 def request(body: bytes, *more: bytes, version: bytes = b"1.1", path: bytes = PATH.encode()) -> bytes:

@@ -9,45 +9,26 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from churn_radar.research.brief import AttributesSource, Brief, BriefSections, Source
+from churn_radar.research.brief import BriefSections
 from churn_radar.settings import Environment, IsolatedSettings
 from churn_radar.sinks import jsonl
 from churn_radar.sinks.console import ConsoleSink, render
 from churn_radar.sinks.jsonl import JsonlSink
 from churn_radar.sinks.protocol import create_sinks
-from churn_radar.triage.consent import consent
+from tests.support.briefs import a_brief
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
-def brief(number: int = 1, **told: Any) -> Brief:
-    return Brief(
-        **{
-            "id": f"brf_{number:032x}",
-            "customer_id": "cust_1001",
-            "email": "jane@acme.co",
-            "event_type": "unsubscribed",
-            "event_ids": ["01KTESTS"],
-            "persona_type": "High-MRR Fintech (Pro plan)",
-            "research_brief": "## Why they churn\n\nThey do.",
-            "sections": BriefSections(churn_reasons="They do."),
-            "sources": [Source(url="https://a.example/", title="A"), Source(url="https://b.example/")],
-            "plan": "pro",
-            "mrr": 850.0,
-            "currency": "USD",
-            "tenure_days": 342,
-            "consent": consent([("unsubscribed", "customer")]),
-            "attributes_source": AttributesSource.LIVE,
-            "signal_received_at": NOW,
-            "created_at": NOW,
-            **told,
-        }
-    )
+brief = partial(
+    a_brief, research_brief="## Why they churn\n\nThey do.", sections=BriefSections(churn_reasons="They do.")
+)
 
 
 # -- the console

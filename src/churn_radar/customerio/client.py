@@ -39,6 +39,17 @@ _BAD_REQUEST, _NOT_FOUND = 400, 404
 _NO_BULK = frozenset({_NOT_FOUND, 405, 501})
 
 
+def app_api(settings: Settings, *, connections: int) -> httpx.AsyncClient:
+    """Connections to the App API, with its key. Raises SettingsError for a key that no header can carry."""
+    return create_http(
+        settings.app_api_url,
+        key=settings.cio_app_key,
+        key_name=KEY_NAME,
+        read_seconds=settings.cio_timeout_seconds,
+        connections=connections,
+    )
+
+
 class CustomerioClient:
     """The App API, as far as this service needs it: attributes of one customer, or of up to a hundred.
 
@@ -69,13 +80,7 @@ class CustomerioClient:
     @classmethod
     def create(cls, settings: Settings, *, pace: Pace | None = None) -> Self:
         """The client that the settings describe; `pace` in place of its own when the limit is shared wider."""
-        http = create_http(
-            settings.app_api_url,
-            key=settings.cio_app_key,
-            key_name=KEY_NAME,
-            read_seconds=settings.cio_timeout_seconds,
-            connections=CONCURRENCY,
-        )
+        http = app_api(settings, connections=CONCURRENCY)
         own = per_second(settings.cio_requests_per_second)
         return cls(http, pace=pace or own, attempts=settings.in_call_attempts)
 

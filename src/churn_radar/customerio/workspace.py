@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 import httpx
 
-from churn_radar.customerio.client import KEY_NAME, MOST_BYTES, SERVICE
+from churn_radar.customerio.client import KEY_NAME, MOST_BYTES, SERVICE, app_api
 from churn_radar.customerio.messages import Page, read_page
 from churn_radar.customerio.webhooks import Webhook, read_webhooks
 from churn_radar.settings import Settings
-from churn_radar.upstream import Answer, Pace, Request, Upstream, create_http, per_second
+from churn_radar.upstream import Answer, Pace, Request, Upstream, per_second
 
 MOST_MESSAGES = 1000
 
@@ -36,13 +36,7 @@ class Workspace:
     @classmethod
     def create(cls, settings: Settings, *, pace: Pace | None = None) -> Self:
         """The workspace that the settings name; `pace` where its calls count together with others'."""
-        http = create_http(
-            settings.app_api_url,
-            key=settings.cio_app_key,
-            key_name=KEY_NAME,
-            read_seconds=settings.cio_timeout_seconds,
-            connections=1,
-        )
+        http = app_api(settings, connections=1)
         own = per_second(settings.cio_requests_per_second)
         return cls(http, pace=pace or own, attempts=settings.in_call_attempts)
 

@@ -28,7 +28,7 @@ from churn_radar.intake.door import PATH
 from churn_radar.logs import configure
 from churn_radar.research.brief import Brief
 from churn_radar.sending import signed_headers
-from churn_radar.serving import server_for
+from churn_radar.serving import listening, server_for
 from churn_radar.settings import Environment, IsolatedSettings, Settings
 from churn_radar.simulator.customerio import CustomerioSimulation, create_customerio
 from churn_radar.simulator.faults import Faults
@@ -155,14 +155,9 @@ async def _serving(service: Service) -> AsyncIterator[str]:
         listener = bind("127.0.0.1", PORT)
     except StartError:
         listener = bind("127.0.0.1", 0)
-    server = server_for(create_app(service))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await serving
-        listener.close()
+    with contextlib.closing(listener):
+        async with listening(server_for(create_app(service)), listener) as url:
+            yield url
 
 
 async def _send(stage: Stage, scene: Scene) -> None:

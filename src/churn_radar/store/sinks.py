@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.store.deliveries import Delivery, delivery_columns, read_delivery
@@ -104,6 +105,14 @@ async def names_in_record(connection: AsyncConnection) -> list[str]:
         found.append(name)
 
 
+def _newest(wanted: Select[Any], status: DeliveryStatus, sink: str | None, before: int | None) -> Select[Any]:
+    """Of deliveries, those of one status, newest first, optionally of one sink, from before a row number on."""
+    wanted = wanted.where(deliveries.c.status == status).order_by(deliveries.c.seq.desc())
+    if sink is not None:
+        wanted = wanted.where(deliveries.c.sink == sink)
+    return wanted if before is None else wanted.where(deliveries.c.seq < before)
+
+
 async def list_deliveries(
     connection: AsyncConnection,
     *,
@@ -113,17 +122,10 @@ async def list_deliveries(
     limit: int,
 ) -> list[OwedBrief]:
     """Deliveries of one status, newest first, optionally of one sink, from before a row number on."""
-    statement = (
-        select(briefs.c.brief_id, briefs.c.customer_id, *delivery_columns)
-        .join_from(deliveries, briefs, briefs.c.seq == deliveries.c.brief_seq)
-        .where(deliveries.c.status == status)
-        .order_by(deliveries.c.seq.desc())
-        .limit(limit)
+    wanted = select(briefs.c.brief_id, briefs.c.customer_id, *delivery_columns).join_from(
+        deliveries, briefs, briefs.c.seq == deliveries.c.brief_seq
     )
-    if sink is not None:
-        statement = statement.where(deliveries.c.sink == sink)
-    if before is not None:
-        statement = statement.where(deliveries.c.seq < before)
+    statement = _newest(wanted, status, sink, before).limit(limit)
     rows = await connection.execute(statement)
     return [OwedBrief(read_delivery(rest), brief_id, customer_id) for brief_id, customer_id, *rest in rows]
 
@@ -132,17 +134,9 @@ async def dead_numbers(
     connection: AsyncConnection, *, sink: str | None, before: int | None, limit: int
 ) -> Sequence[int]:
     """Row numbers of dead deliveries, newest first."""
-    statement = (
-        select(deliveries.c.seq)
-        .where(deliveries.c.status == DeliveryStatus.DEAD)
-        .order_by(deliveries.c.seq.desc())
-        .limit(limit)
-    )
-    if sink is not None:
-        statement = statement.where(deliveries.c.sink == sink)
-    if before is not None:
-        statement = statement.where(deliveries.c.seq < before)
-    return (await connection.execute(statement)).scalars().all()
+    statement = _newest(select(deliveries.c.seq), DeliveryStatus.DEAD, sink, before).limit(limit)
+    found: Sequence[int] = (await connection.execute(statement)).scalars().all()
+    return found
 
 
 async def count_dead(connection: AsyncConnection, *, ids: Sequence[int] | None, sink: str | None) -> int:

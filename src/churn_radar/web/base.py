@@ -102,11 +102,7 @@ def fragment(request: Request, template: str, /, *, visitor: Visitor | None, **v
         static=cache(lambda name: link("static", digest=static_files()[name].digest, name=name)),
         visitor=visitor,
         csrf=visitor.csrf if visitor else None,
-        places=[
-            p
-            for p in NAVIGATION
-            if visitor and p.route in request.app.state.routes and (visitor.who.is_operator or not p.for_operators)
-        ],
+        places=[p for p in NAVIGATION if visitor and (visitor.who.is_operator or not p.for_operators)],
         now=service.now(),
         is_development=service.settings.environment == "development",
         version=__version__,

@@ -129,7 +129,7 @@ async def show_brief(request: Request, visitor: Reader, brief_id: str) -> HTMLRe
         is_at_risk=at_risk,
         may_send=brief.consent.may_mail is MayMail.ANYTHING,
         outcomes=list(Outcome),
-        can_replay="replay" in request.app.state.routes and bool(signals),
+        can_replay=bool(signals),
     )
 
 

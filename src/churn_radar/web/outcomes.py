@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from churn_radar.api.audit import note as note_change
 from churn_radar.api.outcome_figures import figures_of_days
-from churn_radar.api.outcomes import UNKNOWN, sensible
+from churn_radar.api.outcomes import UNKNOWN, Change, sensible
 from churn_radar.api.signals import record_of
 from churn_radar.outcome.counting import day_of
 from churn_radar.outcome.rules import Outcome, read_note, read_owner, read_snooze
@@ -25,10 +25,12 @@ PERIODS = (7, 30, 90, 365)
 MOST_ROWS = 12
 
 
-def _at(request: Request, brief_id: str) -> RedirectResponse:
-    """Back to the brief, or to its story where there is no such page."""
-    name = "brief" if "brief" in request.app.state.routes else "brief_story"
-    return go_to(request, name, brief_id=brief_id)
+async def _changed(request: Request, brief_id: str, change: Change) -> RedirectResponse:
+    """Make a change, and go back to the brief."""
+    now: datetime = request.app.state.service.now()
+    if await record_of(request).write(lambda connection: change(connection, now)) is None:
+        raise HTTPException(404, UNKNOWN)
+    return go_to(request, "brief", brief_id=brief_id)
 
 
 @router.post("/desk/briefs/{brief_id}/outcome", name="say_outcome")
@@ -44,14 +46,12 @@ async def say_outcome(
         raise HTTPException(422, "choose one of the outcomes")
     wanted = Outcome(outcome) if outcome else None
     words = sensible(read_note, note)
-    now = request.app.state.service.now()
     await note_change(request, visitor.who, "outcome", brief_id, wanted or "taken back", via="page")
-    done = await record_of(request).write(
-        lambda connection: set_outcome(connection, brief_id, wanted, who=visitor.who.name, now=now, note=words)
+    return await _changed(
+        request,
+        brief_id,
+        lambda connection, now: set_outcome(connection, brief_id, wanted, who=visitor.who.name, now=now, note=words),
     )
-    if done is None:
-        raise HTTPException(404, UNKNOWN)
-    return _at(request, brief_id)
 
 
 @router.post("/desk/briefs/{brief_id}/owner", name="assign_brief")
@@ -60,14 +60,12 @@ async def assign_brief(
 ) -> RedirectResponse:
     """Say who looks after a brief; nobody when left empty."""
     name = sensible(read_owner, owner)
-    now = request.app.state.service.now()
     await note_change(request, visitor.who, "assign", brief_id, via="page")
-    done = await record_of(request).write(
-        lambda connection: assign(connection, brief_id, name, who=visitor.who.name, now=now)
+    return await _changed(
+        request,
+        brief_id,
+        lambda connection, now: assign(connection, brief_id, name, who=visitor.who.name, now=now),
     )
-    if done is None:
-        raise HTTPException(404, UNKNOWN)
-    return _at(request, brief_id)
 
 
 @router.post("/desk/briefs/{brief_id}/snooze", name="snooze_brief")
@@ -88,12 +86,11 @@ async def snooze_brief(
     await note_change(
         request, visitor.who, "snooze", brief_id, until.isoformat() if until else "fetched back", via="page"
     )
-    done = await record_of(request).write(
-        lambda connection: snooze(connection, brief_id, until, who=visitor.who.name, now=now, note=words)
+    return await _changed(
+        request,
+        brief_id,
+        lambda connection, now: snooze(connection, brief_id, until, who=visitor.who.name, now=now, note=words),
     )
-    if done is None:
-        raise HTTPException(404, UNKNOWN)
-    return _at(request, brief_id)
 
 
 def _until(days: str, on: str, now: datetime) -> datetime | None:
@@ -120,7 +117,6 @@ async def show_story(request: Request, visitor: Reader, brief_id: str) -> HTMLRe
         handling=handling,
         story=list(reversed(story)),
         outcomes=list(Outcome),
-        has_page="brief" in request.app.state.routes,
     )
 
 

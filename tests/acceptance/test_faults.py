@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -407,6 +407,15 @@ def set_clock(live: work.Running, clock: Callable[[], datetime]) -> None:
     object.__setattr__(live.service.worker.floor, "now", clock)
 
 
+def both_delivered(sink: work.ListSink) -> Callable[[], Awaitable[bool]]:
+    """Whether the sink has one brief of each of two customers; a delivery follows its brief, not with it."""
+
+    async def probe() -> bool:
+        return sorted(brief.customer_id for brief in sink.briefs) == ["cust_1001", "cust_1002"]
+
+    return probe
+
+
 async def knock(live: work.Running, payload: Any) -> httpx.Response:
     """A signed event at the door."""
     body = payload if isinstance(payload, bytes) else httpx.Request("POST", "http://x", json=payload).content
@@ -438,7 +447,7 @@ async def test_a_clock_that_jumps_back_loses_doubles_and_disorders_nothing(
         assert (joined["status"], joined["brief_id"] is not None) == ("joined", True)
         items = (await live.http.get("/signals")).json()["items"]
         assert [item["event_id"] for item in items] == [each["event_id"] for each in (third, second, first)]
-        assert sorted(brief.customer_id for brief in sink.briefs) == ["cust_1001", "cust_1002"]
+        await work.until(both_delivered(sink), "both briefs at the sink")
         assert len(live.mavera.messages) == 2
 
 
@@ -522,11 +531,7 @@ async def test_while_an_upstream_is_in_trouble_signals_are_taken_and_wait_and_ar
             assert {step["status"] for step in signal["history"]} == {"received", "waiting", "researching", "briefed"}
             assert [step["reason"] for step in signal["history"] if step["status"] == stands][-1]
         assert len(live.mavera.messages) == 2
-
-        async def delivered() -> bool:
-            return sorted(brief.customer_id for brief in sink.briefs) == ["cust_1001", "cust_1002"]
-
-        await work.until(delivered, "both briefs at the sink")
+        await work.until(both_delivered(sink), "both briefs at the sink")
 
 
 async def dripping(url: str) -> bytes:

@@ -257,10 +257,9 @@ async def running_service(
             # A door with a buffer starts while Postgres is away; until it is back, triage keeps them out.
             await forgotten.load()
         taken = BufferFirst(buffer, record.accept_soon).accept if buffer else _into(record)
-        rush = Rush() if shared is not None else None
-        if shared is not None and rush is not None:
-            taken = rush.noting(taken)
-            shared.give_way_to(rush)
+        rush = Rush()
+        taken = rush.noting(taken)
+        machinery.engine.give_way_to(rush)
 
         def accept(body: bytes, arrival: Arrival) -> Awaitable[Accepted]:
             return forgotten.kept_out(arrival) or taken(body, arrival)
@@ -346,7 +345,7 @@ def _into(record: Record) -> Accept:
     return lambda body, arrival: record.accept_soon(arrival)
 
 
-def _drain_of(settings: Settings, buffer: Buffer, record: Record, forgotten: Forgotten, rush: Rush | None) -> Drain:
+def _drain_of(settings: Settings, buffer: Buffer, record: Record, forgotten: Forgotten, rush: Rush) -> Drain:
     def read(body: bytes, received_at: datetime) -> Arrival | None:
         arrival = read_body(body, settings.kept_events, received_at=received_at)
         return None if isinstance(arrival, NotASignal) else arrival
@@ -359,7 +358,7 @@ def _drain_of(settings: Settings, buffer: Buffer, record: Record, forgotten: For
         accept_soon,
         read,
         ready=record.check,
-        gives_way=rush.give_way if rush is not None else None,
+        gives_way=rush.give_way,
         hold_seconds=settings.buffer_hold_seconds,
     )
 

@@ -13,6 +13,7 @@ import structlog
 from churn_radar.work import attempt as attempt_module
 from churn_radar.work import engine as engine_module
 from churn_radar.work.engine import Engine
+from churn_radar.work.rush import Rush
 from churn_radar.work.tasks import Again, Done, Outcome, Step, Task
 from tests.support.work import logged, until
 
@@ -487,3 +488,50 @@ async def test_nothing_to_enqueue_is_nothing_to_do() -> None:
     engine = Engine()
     await engine.enqueue([])
     assert await engine.backlog() == {"triage": 0, "research": 0, "deliver": 0}
+
+
+class Gate(Rush):
+    """A rush that lasts until it is let end, with a portion of work whenever one is let through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.portions = asyncio.Semaphore(0)
+        self.asked = 0
+        self.lasts = True
+
+    async def give_way(self) -> bool:
+        self.asked += 1
+        if self.lasts:
+            await self.portions.acquire()
+        return self.lasts
+
+
+async def test_while_events_rush_in_work_is_taken_job_by_job_and_all_of_it_right_after() -> None:
+    done: list[int] = []
+    gate = Gate()
+    engine = Engine()
+    engine.give_way_to(gate)
+
+    async def handler(seq: int) -> Outcome:
+        done.append(seq)
+        return Done()
+
+    engine.register(Step.RESEARCH, handler, concurrency=10)
+    await engine.enqueue([Task(Step.RESEARCH, seq) for seq in range(6)])
+
+    async def asked(times: int) -> None:
+        async def often_enough() -> bool:
+            return gate.asked >= times
+
+        await until(often_enough, f"{times} looks for work")
+
+    async with running(engine):
+        await asked(1)
+        assert done == []
+        for portion in (1, 2):
+            gate.portions.release()
+            await asked(portion + 1)
+            assert len(await seen(done, portion)) == portion
+        gate.lasts = False
+        gate.portions.release()
+        assert await seen(done, 6) == [0, 1, 2, 3, 4, 5]

@@ -17,7 +17,7 @@ from churn_radar.errors import NotStorable, RecordUnavailable
 from churn_radar.store.arrivals import Accepted, Verdict
 from churn_radar.store.record import open_record
 from churn_radar.store.thread import Work
-from churn_radar.store.writer import DOOR_BUSY_ROWS, MAX_BATCH
+from churn_radar.store.writer import MAX_BATCH, MAX_UNITS
 from tests.support.door import House, arrival, fill_disk, held, house, insert_into, unstorable
 
 
@@ -52,16 +52,16 @@ async def begun() -> None:
 
 async def test_rows_that_wait_together_share_one_commit(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        outcomes = await all_of(*(home.record.accept(arrival(f"{i}")) for i in range(300)))
-        assert [each.verdict for each in outcomes] == [Verdict.ACCEPTED] * 300
-        assert [len(commit) for commit in home.commits] == [300]
+        outcomes = await all_of(*(home.record.accept(arrival(f"{i}")) for i in range(MAX_BATCH)))
+        assert [each.verdict for each in outcomes] == [Verdict.ACCEPTED] * MAX_BATCH
+        assert [len(commit) for commit in home.commits] == [MAX_BATCH]
 
 
 async def test_a_blast_is_taken_in_batches_of_a_bounded_size(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
-        await all_of(*(home.record.accept(arrival(f"{i}")) for i in range(MAX_BATCH + 88)))
-        assert [len(commit) for commit in home.commits] == [MAX_BATCH, 88]
-        assert len(await home.signals()) == MAX_BATCH + 88
+        await all_of(*(home.record.accept(arrival(f"{i}")) for i in range(2 * MAX_BATCH + 8)))
+        assert [len(commit) for commit in home.commits] == [MAX_BATCH, MAX_BATCH, 8]
+        assert len(await home.signals()) == 2 * MAX_BATCH + 8
 
 
 async def test_each_caller_gets_its_own_outcome(tmp_path: Path) -> None:
@@ -350,18 +350,17 @@ def taking_its_time(done: list[str]) -> Work[None]:
     return work
 
 
-async def test_while_a_blast_keeps_coming_the_door_has_most_of_the_writers_time(tmp_path: Path) -> None:
+async def test_the_doors_rows_go_before_work_that_has_waited_longer(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         order: list[str] = []
-        works = [asyncio.create_task(home.record.write(taking_its_time(order))) for _ in range(3)]
+        works = [asyncio.create_task(home.record.write(taking_its_time(order))) for _ in range(MAX_UNITS + 3)]
         count = 0
         while not all(work.done() for work in works):
-            await all_of(*(home.record.accept(arrival(f"{count} {each}")) for each in range(DOOR_BUSY_ROWS)))
+            await home.record.accept(arrival(f"{count}"))
             order.append("door")
             count += 1
-        between = "".join(each[0] for each in order).strip("d").split("w")[1:-1]
-        assert len(between) == 2
-        assert min(map(len, between)) >= 3, order
+        # A turn of work ends after the piece that has taken long.
+        assert max(len(each) for each in "".join(each[0] for each in order).split("d")) == 1, order
 
 
 async def test_events_that_come_one_by_one_do_not_hold_work_back(tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ _body_columns = (quarantined_bodies.c.signal_seq, quarantined_bodies.c.body, qua
 _INSERT_BODY = statement_text(insert(quarantined_bodies).values({c: bindparam(c.name) for c in _body_columns}))
 _HAS_KEY = f"SELECT 1 FROM {signals.name} WHERE event_key = ?"  # noqa: S608  no value in it
 _NEWEST = f"SELECT seq, event_key FROM {signals.name} ORDER BY seq DESC LIMIT ?"  # noqa: S608  no value in it
-# Each of up to this many rows has a statement of its own, which the driver keeps prepared: 544 values, where the
-# oldest SQLite takes 999.
+# Each number of rows up to this one has a statement of its own, which the driver keeps prepared: 544 values at most,
+# where the oldest SQLite takes 999.
 MOST_ROWS = 32
 
 
@@ -189,10 +189,8 @@ def insert_arrivals(cursor: Cursor, arrivals: Sequence[Arrival]) -> list[Accepte
     outcomes: list[Accepted] = []
     start = 0
     while start < len(arrivals):
-        # 45 rows are a statement of 32, one of 8, one of 4 and one of 1: few statements, and few to prepare.
-        size = min(MOST_ROWS, 1 << ((len(arrivals) - start).bit_length() - 1))
-        outcomes += _insert_some(cursor, arrivals[start : start + size])
-        start += size
+        outcomes += _insert_some(cursor, arrivals[start : start + MOST_ROWS])
+        start += MOST_ROWS
     return outcomes
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.errors import RecordUnavailable
-from churn_radar.store.arrivals import Accepted, Arrival, insert_arrivals
+from churn_radar.store.arrivals import MOST_ROWS, Accepted, Arrival, insert_arrivals
 from churn_radar.store.direct import DirectConnection, run_through
 
 T = TypeVar("T")
@@ -71,6 +71,10 @@ class WriterThread:
             # Closed here, not wherever the last trace of an error goes: letting go of an open cursor takes the
             # connection's lock, and the event loop would wait for it as long as this thread waits for another program.
             with contextlib.closing(self._open().cursor()) as cursor:
+                if len(arrivals) <= MOST_ROWS and all(arrival.body is None for arrival in arrivals):
+                    # One statement is a transaction by itself. The driver lets go of the interpreter for each, and
+                    # waits for the event loop to have it back: `BEGIN` and `COMMIT` would cost more than the rows.
+                    return insert_arrivals(cursor, arrivals)
                 cursor.execute("BEGIN IMMEDIATE")
                 try:
                     outcomes = insert_arrivals(cursor, arrivals)

@@ -14,7 +14,6 @@ told at once, and readiness shows it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
@@ -30,16 +29,11 @@ log = structlog.get_logger(__name__)
 
 STOPPED = "the record's writer has stopped; restart the service"
 
-MAX_BATCH = 512
+# Few enough that at the usual number of connections the loop reads and answers some requests while others are
+# committed; all in one commit, each of the two would wait for the other.
+MAX_BATCH = 32
 # Few enough that the door, whose rows go first, never waits long for the work's turn to end.
 MAX_UNITS = 16
-
-# While a blast keeps coming, work gets this much of the writer's time; measured, the door then answers half as
-# often again, and its slowest answers take half as long. Triage of all that the App API can show takes less.
-WORK_SHARE = 0.1
-# Rows that come in ones and twos leave the writer time enough for everybody.
-DOOR_BUSY_ROWS = 8
-DOOR_CALM_SECONDS = 0.1
 
 
 class GroupWriter:
@@ -71,7 +65,6 @@ class GroupWriter:
         self._stopping = self._died = False
         self._task: asyncio.Task[None] | None = None
         self._sweep: asyncio.TimerHandle | None = None
-        self._work_from = self._door_busy_until = 0.0
 
     def start(self) -> None:
         """Begin writing; needs a running event loop."""
@@ -177,29 +170,16 @@ class GroupWriter:
             await self._commit_rows(self._in_commit)
         except Exception:
             give_up(self._in_commit)
-        if len(self._in_commit) >= DOOR_BUSY_ROWS:
-            self._door_busy_until = asyncio.get_running_loop().time() + DOOR_CALM_SECONDS
         self._in_commit = []
 
     async def _work_turn(self) -> None:
-        """Commit some work, or wait for its turn: while the door is busy, work has a share of the writer's time."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        if began < min(self._work_from, self._door_busy_until) and not self._stopping:
-            if not self._rows:
-                self._wake.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(self._work_from):
-                        await self._wake.wait()
-            return
+        """Commit some work."""
         self._in_work, self._units = self._units[:MAX_UNITS], self._units[MAX_UNITS:]
         try:
             await self._commit_units(self._in_work)
         except Exception:
             give_up([unit for unit in self._in_work if unit not in self._units])
         self._in_work = []
-        ended = loop.time()
-        self._work_from = ended + (ended - began) * (1 - WORK_SHARE) / WORK_SHARE
 
     async def _commit_rows(self, rows: list[Row]) -> None:
         try:

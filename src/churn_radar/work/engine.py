@@ -12,29 +12,40 @@ steps is set well above what they need.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from pgqueuer import PgQueuer, RetryRequested
-from pgqueuer.adapters.inmemory import InMemoryQueries
-from pgqueuer.models import Job
+from pgqueuer.adapters.inmemory import InMemoryDriver, InMemoryQueries
+from pgqueuer.models import Channel, Job
 
 from churn_radar.work.attempt import attempt, one_by_one, pack, tell_of_death, unpack
+from churn_radar.work.rush import Rush
 from churn_radar.work.tasks import Again, BatchHandler, Handler, Outcome, Step, Task
 
 CLEAR_LOGS_EVERY = timedelta(seconds=60)
 BATCH_SIZE = 50
 
 
+class _Queries(InMemoryQueries):
+    """PgQueuer's own, that take one job at a time while events rush in at the door."""
+
+    gives_way: Callable[[], Awaitable[bool]] | None = None
+
+    async def dequeue(self, batch_size: int, *arguments: Any, **named: Any) -> list[Job]:
+        """Wait for the end of a rush, as long as a portion of work has to; then pick jobs."""
+        rushed = self.gives_way is not None and await self.gives_way()
+        return await super().dequeue(1 if rushed else batch_size, *arguments, **named)
+
+
 class Engine:
     """Runs the registered steps until stopped. One for a process."""
 
     def __init__(self) -> None:
-        self._pgq = PgQueuer.in_memory()
-        queries = self._pgq.queries
-        assert isinstance(queries, InMemoryQueries)  # noqa: S101  in_memory() makes it so
-        self._queries = queries
+        driver = InMemoryDriver()
+        self._queries = _Queries(driver=driver)
+        self._pgq = PgQueuer(driver, channel=Channel(self._queries.qbq.settings.channel), queries=self._queries)
         self._running: asyncio.Task[None] | None = None
         self._clearing: asyncio.Task[None] | None = None
         self._most: dict[Step, int] = {}
@@ -93,6 +104,10 @@ class Engine:
                 [job.priority for job in jobs],
                 [job.delay for job in jobs],
             )
+
+    def give_way_to(self, rush: Rush) -> None:
+        """Take few jobs while events rush in at the door."""
+        self._queries.gives_way = rush.give_way
 
     def start(self) -> None:
         """Begin to run jobs; needs a running event loop."""

@@ -19,6 +19,7 @@ from churn_radar.settings import Settings
 from churn_radar.store.postgres import is_postgres
 from churn_radar.upstream.pace import Pace, per_minute, per_second
 from churn_radar.work.engine import Engine
+from churn_radar.work.rush import Rush
 from churn_radar.work.tasks import BatchHandler, Handler, Outcome, Step, Task
 from churn_radar.work.troubles import Troubles
 
@@ -42,6 +43,10 @@ class RunsSteps(Protocol):
 
     def enqueue(self, tasks: Sequence[Task]) -> Awaitable[None]:
         """Add work."""
+        ...
+
+    def give_way_to(self, rush: Rush) -> None:
+        """Take few jobs while events rush in at this process's own door."""
         ...
 
     def start(self) -> None:

@@ -59,7 +59,7 @@ async def test_the_alert_is_printed_exactly_as_the_rules_say(capsys: pytest.Capt
         ({"tenure_days": 0}, "MRR: $850 | Tenure: 0d | Plan: pro"),
         ({"mrr": 850.5, "currency": "EUR"}, "MRR: €850.50 | Tenure: 342d | Plan: pro"),
         ({"mrr": 0.0}, "MRR: $0 | Tenure: 342d | Plan: pro"),
-        ({"mrr": 1e9, "currency": "JPY"}, "MRR: JPY 1000000000 | Tenure: 342d | Plan: pro"),
+        ({"mrr": 1e9, "currency": "JPY"}, "MRR: JPY 1,000,000,000 | Tenure: 342d | Plan: pro"),
         ({"mrr": 0.1 + 0.2}, "MRR: $0.30 | Tenure: 342d | Plan: pro"),
         ({"sources": []}, "Sources: 0"),
     ],

@@ -142,10 +142,10 @@ def test_a_digest_tells_what_is_at_risk_what_came_what_became_of_it_and_what_wai
     message = digest_message(plan(), PERIOD, FIGURES, currency="USD", at_risk_days=30)
 
     assert message.id == "digest morning 2026-11-24"
-    assert message.title == "Churn digest 2026-11-24: 3 briefs, $12400.50 a month at risk"
+    assert message.title == "Churn digest 2026-11-24: 3 briefs, $12,400.50 a month at risk"
     assert dict(message.facts) == {
-        "At risk": "$12400.50 a month, 7 customers, last 30 days",
-        "New briefs": "3, $1900 a month (2 unsubscribed, 1 complained)",
+        "At risk": "$12,400.50 a month, 7 customers, last 30 days",
+        "New briefs": "3, $1,900 a month (2 unsubscribed, 1 complained)",
         "Outcomes": "1 saved ($850)",
         "Waiting": "2 signals",
     }

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -43,6 +43,14 @@ TIME_SCALE = 0.04
 PATIENCE_SECONDS = 45.0
 PORT = 8080
 
+# Whose brief is linked to: the one that the README tells of.
+SHOWN = "jane@acme.co"
+ENDED = (
+    "\nThis one has ended, and its pages with it. To look at them: [bold]make demo[/] in a terminal, without ONCE=1, "
+    "goes on serving\nand says where Today and a brief are, and with which key to log in. "
+    'The README\'s "Five minutes to production" sets up the real service.'
+)
+
 
 @dataclass
 class ShownSink:
@@ -67,6 +75,7 @@ class Stage:
     http: httpx.AsyncClient
     url: str
     secret: str
+    currency: str
     sink: ShownSink
     mavera: Any
     began: float
@@ -129,7 +138,8 @@ async def play(*, stay: bool) -> bool:
         http = await stack.enter_async_context(
             httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=10)
         )
-        stage = Stage(console, http, url, secret, sink, mavera_app.state.simulation, time.monotonic())
+        simulation = mavera_app.state.simulation
+        stage = Stage(console, http, url, secret, settings.currency, sink, simulation, time.monotonic())
         for scene in STORY:
             await _send(stage, scene)
             await asyncio.sleep(scene.pause_seconds)
@@ -141,10 +151,7 @@ async def play(*, stay: bool) -> bool:
         if stay:
             await _stay(stage, key)
         else:
-            console.print(
-                "Next: [bold]make demo[/] in a terminal goes on serving, for a look at /docs; "
-                'the README\'s "Five minutes to production" sets up the real service.'
-            )
+            console.print(ENDED, highlight=False, soft_wrap=True)
     return not wrong
 
 
@@ -220,28 +227,38 @@ async def _sum_up(stage: Stage) -> None:
         ("joined another signal's brief", stands["joined"]),
         ("briefs", len(briefs)),
         ("Mavera credits spent", sum(brief.credits_used for brief in briefs)),
-        ("MRR at risk", format_money(Decimal(str(at_risk)), "USD")),
+        ("MRR at risk", format_money(Decimal(str(at_risk)), stage.currency)),
     ):
         table.add_row(label, str(figure))
     stage.console.print(table)
 
 
 async def _stay(stage: Stage, key: str) -> None:
-    """Go on serving until somebody ends it."""
+    """Go on serving until somebody ends it; the last lines say where to look."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     stage.console.print(
-        f"\nStill serving; Ctrl-C ends it.\n"
-        f"  the pages      [bold]{stage.url}/[/]   (log in with the key below; the weeks before are made up)\n"
-        f"  try it out     {stage.url}/docs   (Authorize with the key, pick an example event, Execute)\n"
-        f"  Jane's brief   curl -H 'X-API-Key: {key}' {stage.url}/briefs/jane@acme.co\n"
-        f"  API key        {key}",
+        look_around(stage.url, key, stage.sink.briefs),
         highlight=False,
         soft_wrap=True,
     )
     await stop.wait()
+
+
+def look_around(url: str, key: str, briefs: Sequence[Brief]) -> str:
+    """Where to look while the demo serves: the pages first, with the key that opens them. Pure."""
+    shown = next((brief for brief in briefs if brief.email == SHOWN), briefs[0] if briefs else None)
+    brief = f"{url}/desk/briefs/{shown.id}" if shown else f"{url}/desk/briefs"
+    return (
+        "\nStill serving. Open a page and log in with the key; the weeks before this morning are made up.\n"
+        f"  Today     [bold]{url}/desk/today[/]\n"
+        f"  a brief   [bold]{brief}[/]\n"
+        f"  API key   {key}\n"
+        f"  the API   {url}/docs   (Authorize with the key, pick an example event, Execute)\n"
+        "Ctrl-C stops it; nothing is left behind."
+    )
 
 
 def in_terminal() -> bool:

@@ -73,13 +73,18 @@ def parse_mrr(value: object) -> Mrr:
 
 
 def format_money(amount: Decimal, currency: str) -> str:
-    """An amount for people: `$850`, `$850.50`, `€1200`, and `CHF 850` for every other currency code.
+    """An amount for people, here and nowhere else: `$850`, `$11,800.50`, `€1,200`, and `CHF 850` for other codes.
 
-    Whole amounts lose their cents; there is no thousands separator, since its form depends on the reader.
+    Whole amounts lose their cents. Everything that we write is English, and so are the separators; `parse_mrr` reads
+    what this writes.
     """
-    digits = f"{amount:.2f}".removesuffix(".00")
-    symbol = _SYMBOLS.get(currency.upper())
-    return f"{symbol}{digits}" if symbol else f"{currency.upper()} {digits}"
+    return f"{currency_mark(currency)}{f'{amount:,.2f}'.removesuffix('.00')}"
+
+
+def currency_mark(currency: str) -> str:
+    """What is written before an amount: `$`, `€`, and for every other code itself and a space."""
+    code = currency.upper()
+    return _SYMBOLS.get(code, f"{code} ")
 
 
 def _number(value: object) -> Decimal | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from churn_radar.triage.money import format_money
+from churn_radar.triage.money import currency_mark, format_money
 from churn_radar.web.masking import masked_id, masked_mail, masked_text
 
 
@@ -46,20 +46,18 @@ def distance(value: datetime, now: datetime) -> str:
 
 
 def money(value: float | Decimal | None, currency: str) -> str:
-    """An amount a month, or a dash where none is known."""
+    """An amount a month to the cent (`$11,800.50`), or a dash where none is known."""
     return "–" if value is None else format_money(Decimal(str(value)), currency)
 
 
 def amount(value: float, currency: str) -> str:
-    """An amount a month with separators between thousands, without cents from 100 on: `$11,800`, `$49.50`."""
-    shown = f"{value:,.2f}" if value < 100 and value != round(value) else f"{value:,.0f}"
-    symbol = format_money(Decimal(0), currency).removesuffix("0")
-    return f"{symbol}{shown}"
+    """An amount a month at a glance, without cents from 100 on: `$11,800`, `$49.50`."""
+    return money(round(value) if value >= 100 else value, currency)
 
 
 def short_amount(value: float, currency: str) -> str:
     """An amount at the side of a plot: `$250`, `$12.5k`, `$3M`."""
-    symbol = format_money(Decimal(0), currency).removesuffix("0")
+    symbol = currency_mark(currency)
     for unit, size_ in (("M", 1e6), ("k", 1e3)):
         if value >= size_:
             return f"{symbol}{value / size_:.3g}{unit}"

@@ -62,7 +62,11 @@ def sound(tmp_path: Path) -> Evidence:
         insert(connection, "briefs", seq=1, signal_seq=1, customer_seq=1, **BRIEF)
         insert(connection, "deliveries", seq=1, brief_seq=1, sink="jsonl:x", status="delivered")
     told = {"id": BRIEF["brief_id"], **{name: value for name, value in BRIEF.items() if name != "brief_id"}}
-    sink.write_text("".join(json.dumps({**told, "event_ids": ids}) + "\n" for ids in (["E1"], ["E1", "E2"])))
+    lines = [
+        {**told, "event_ids": ["E1"], "consent": {"may_mail": "other_address"}},
+        {**told, "event_ids": ["E1", "E2"], "consent": {"may_mail": "nothing"}},
+    ]
+    sink.write_text("".join(json.dumps(line) + "\n" for line in lines))
     letters = [
         letter("E1", "accepted", Expected.CHURN, "jane", researched=True),
         letter("E2", "duplicate", Expected.CHURN, "jane", researched=True),
@@ -146,6 +150,14 @@ def _told_differently(sink: Path) -> None:
     sink.write_text(f"{first}\n{second.replace('Call them', 'Write to them')}\n")
 
 
+def _without_an_event(sink: Path) -> None:
+    sink.write_text(sink.read_text().replace('["E1"]', '["E3"]'))
+
+
+def _allowing_more(sink: Path) -> None:
+    sink.write_text(sink.read_text().replace('"nothing"', '"anything"'))
+
+
 def _one_too_many(sink: Path) -> None:
     sink.write_text(sink.read_text() + sink.read_text().replace("brf_1", "brf_7"))
 
@@ -159,6 +171,8 @@ def _torn_twice(sink: Path) -> None:
     [
         (_without_lines, "brf_1: in the record, but not in the sink's file"),
         (_told_differently, "brf_1: the sink's file tells it differently: ['research_brief']"),
+        (_without_an_event, "brf_1: the sink's file tells of other events each time"),
+        (_allowing_more, "brf_1: the sink's file allows more after more events"),
         (_one_too_many, "brf_7: in the sink's file, but not in the record"),
         (_torn_twice, "the sink's file has 2 broken lines, after 1 kills"),
     ],

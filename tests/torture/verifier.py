@@ -10,6 +10,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ MOVES = {
     "waiting": {"waiting", "researching"},
     "researching": {"waiting", "briefed"},
 }
+# Events that join a brief later are named by a later delivery of it, and may forbid more; all else stays as it was.
+GROWING = {"event_ids", "consent"}
+ALLOWED = ("nothing", "no_marketing", "other_address", "anything")
 
 
 @dataclass(frozen=True)
@@ -201,12 +205,21 @@ def _sink(evidence: Evidence, record: _Record) -> Iterator[str]:
             yield f"{brief['brief_id']}: in the record, but not in the sink's file"
         for told in told_of:
             differs = [name for name in ("customer_id", "persona_type", "research_brief") if told[name] != brief[name]]
-            # Signals that join later are named by a later delivery; everything else stays as it was.
-            differs += [name for name, value in told.items() if name != "event_ids" and told_of[0].get(name) != value]
+            differs += [name for name, value in told.items() if name not in GROWING and told_of[0].get(name) != value]
             if differs:
                 yield f"{brief['brief_id']}: the sink's file tells it differently: {sorted(set(differs))}"
+        # Replicas have files of their own, so their lines have no order but this one.
+        for earlier, later in pairwise(sorted(told_of, key=lambda told: len(told["event_ids"]))):
+            if not set(earlier["event_ids"]) <= set(later["event_ids"]):
+                yield f"{brief['brief_id']}: the sink's file tells of other events each time"
+            if _strictness(later) < _strictness(earlier):
+                yield f"{brief['brief_id']}: the sink's file allows more after more events"
     for brief_id in lines:
         yield f"{brief_id}: in the sink's file, but not in the record"
+
+
+def _strictness(told: dict[str, Any]) -> int:
+    return -ALLOWED.index(told["consent"]["may_mail"])
 
 
 def _deliveries(record: _Record) -> Iterator[str]:

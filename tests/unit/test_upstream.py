@@ -377,6 +377,37 @@ async def test_a_hold_needs_nothing_left_and_a_reset_to_come_and_ends_within_a_m
     assert sum(bench.time.sleeps) == hold
 
 
+@pytest.mark.parametrize(
+    ("limit", "own", "of_all", "holds"),
+    [
+        (40, 38, None, False),
+        (40, 37, None, True),
+        (600, 1, 590, False),
+        (600, 1, 589, True),
+        (10, 10, None, False),
+        (10, 9, None, True),
+    ],
+)
+async def test_nothing_left_holds_nobody_where_all_that_was_taken_is_ours(
+    limit: int, own: int, of_all: int | None, holds: bool
+) -> None:
+    spent = {"X_RateLimit_Limit": str(limit), "X_RateLimit_Remaining": "0", "X_RateLimit_Reset": str(int(NOW) + 30)}
+    bench = Bench(*[GOOD] * (own - 1), refused(200, {"fine": 1}, **spent), GOOD, limit=limit)
+    bench.pace.taken = of_all
+    for _ in range(own + 1):
+        await bench.call()
+    assert bench.time.sleeps == ([30] if holds else [])
+    assert bool(bench.pace.stayed_away) is holds
+
+
+async def test_nothing_left_of_a_limit_above_the_setting_is_somebody_elses_doing() -> None:
+    spent = {"X_RateLimit_Limit": "100", "X_RateLimit_Remaining": "0", "X_RateLimit_Reset": str(int(NOW) + 30)}
+    bench = Bench(*[GOOD] * 39, refused(200, {"fine": 1}, **spent), GOOD, limit=40)
+    for _ in range(41):
+        await bench.call()
+    assert bench.time.sleeps == [30]
+
+
 async def test_the_rate_in_force_is_told_with_its_reasons() -> None:
     headers = {"X_RateLimit_Limit": "60", "X_RateLimit_Remaining": "0", "X_RateLimit_Reset": str(int(NOW) + 30)}
     bench = Bench(refused(200, {"fine": 1}, **headers), limit=120)

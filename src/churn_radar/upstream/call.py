@@ -331,7 +331,7 @@ class Upstream:
             metrics.too_many(self.service)
             self._throttle.refused(left_at, now, rate, reset_in=reset_in, wait=wait, shared=self._pace.taken)
         else:
-            self._throttle.answered(left_at, now, rate, reset_in=reset_in)
+            self._throttle.answered(left_at, now, rate, reset_in=reset_in, shared=self._pace.taken)
             self._throttle.stay_away(now, wait or 0.0)
         if self._throttle.hold_until > max(held_until, now):
             self._pace.stay_away(self._throttle.hold_until - now)

@@ -18,9 +18,8 @@ from churn_radar.upstream.rate import SHORT_WINDOW_SECONDS
 # arrived (`Throttle.room_at`); it covers the difference of two clocks' rates.
 SPREAD_SECONDS = 0.01
 # For a window of a minute. Half of it is for the way to the service; the other half for what delays a call here: one
-# that is delayed for longer counts anew when it goes out. Not less than a second: Mavera tells its reset in whole ones,
-# and a call that finds nothing left holds the others until then (decision 37).
-LONG_SPREAD_SECONDS = 1.0
+# that is delayed for longer counts anew when it goes out (decision 37).
+LONG_SPREAD_SECONDS = 0.5
 
 
 class Turn(Protocol):

@@ -22,6 +22,11 @@ STEP_UP_SECONDS = 60.0
 STEPS = 20
 # In so short a window it matters when a call arrives, and all that is known of that is: before its answer.
 SHORT_WINDOW_SECONDS = 5.0
+# Calls of ours that an answer may count and we do not, or the other way round: under way at other replicas since our
+# last turn, or leaving the window just now. Of a small limit a twentieth.
+UNSEEN_CALLS = 10
+UNSEEN_SHARE = 20
+SLACK_SECONDS = 1.0
 # A call on its way for so long has arrived: a slow answer must not make the limit smaller.
 LONGEST_WAY_SECONDS = 1.0
 
@@ -80,6 +85,7 @@ class Throttle:
         self._shown_at = -math.inf
         self._least = 1
         self._left: int | None = None
+        self._shared: int | None = None
         self._reset = -math.inf
         self.hold_until = -math.inf
         self._held_at: float | None = None
@@ -125,11 +131,17 @@ class Throttle:
         if self._held_at is not None:
             self.hold_until = max(self.hold_until, now + self._seconds / self.in_force(now))
 
-    def answered(self, left_at: float, now: float, told: RateSeen | None, *, reset_in: float) -> None:
-        """A call that left at `left_at` was answered, with these headers; `reset_in` is their reset, from now."""
+    def answered(
+        self, left_at: float, now: float, told: RateSeen | None, *, reset_in: float, shared: int | None = None
+    ) -> None:
+        """A call that left at `left_at` was answered, with these headers; `reset_in` is their reset, from now.
+
+        `shared` are the calls of everybody who shares the limit, in the window of the last turn.
+        """
+        self._shared = shared
         if told is not None:
             self._listen(told, now, reset_in)
-        nothing_left = told is not None and told.remaining == 0
+        nothing_left = told is not None and told.remaining == 0 and not self._is_full_of_ours(now)
         if self._held_at is not None and left_at > self._held_at and not nothing_left:
             # It had waited for every hold there was; what still holds is the even share alone.
             self._held_at = None
@@ -151,6 +163,7 @@ class Throttle:
         """
         if left_at in self._departures:
             self._departures.remove(left_at)
+        self._shared = 0
         if told is not None:
             self._listen(told, now, reset_in)
         if wait is None and (told is None or told.limit is None):
@@ -170,8 +183,19 @@ class Throttle:
         self._hold_when_spent(now)
 
     def _hold_when_spent(self, now: float) -> None:
-        if self._left is not None and self._left <= 0:
+        if self._left is not None and self._left <= 0 and not self._is_full_of_ours(now):
             self.stay_away(now, self._reset - now)
+
+    def _is_full_of_ours(self, now: float) -> bool:
+        """Whether the service's window is full of our own calls alone.
+
+        Then the pace, which counts them, knows when there is room again, and better: a reset is told in whole seconds.
+        """
+        if self._told is None:
+            return False
+        since = now - self._seconds - SLACK_SECONDS
+        ours = max(sum(each > since for each in self._departures), self._shared or 0)
+        return ours >= self._told - min(UNSEEN_CALLS, self._told // UNSEEN_SHARE)
 
     def _learn(self, left_at: float, now: float, shared: int | None) -> None:
         """As many as it took in the window before the refused call: that is what it allows, to us."""

@@ -66,10 +66,10 @@ from churn_radar.store.postgres import is_postgres
 from churn_radar.store.record import Record, open_record
 from churn_radar.store.schema_postgres import require_current
 from churn_radar.store.signals import Signal
+from churn_radar.throttle import Throttle
 from churn_radar.upstream import Pace, RateInForce, per_second
 from churn_radar.web.session import Sessions
 from churn_radar.web.site import create_pages, is_page
-from churn_radar.web.throttle import Throttle
 from churn_radar.web.today import Reading
 from churn_radar.work.balance import Balance
 from churn_radar.work.digests import Digests

@@ -12,6 +12,7 @@ import pytest_asyncio
 from churn_radar.research.prompt import ASKS
 from churn_radar.simulator.mavera import MaveraSimulation
 from churn_radar.simulator.people import PEOPLE, Person
+from churn_radar.throttle import Throttle
 from tests.support.work import KEY, Running, known_by, payload, service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -297,6 +298,7 @@ async def test_a_proxy_may_use_one_header_for_itself_while_the_key_comes_in_the_
     ],
 )
 async def test_without_the_key_nobody_reads_anything(live: Running, headers: dict[str, str | bytes]) -> None:
+    live.service.throttle = Throttle()
     raw = [(name.encode(), value if isinstance(value, bytes) else value.encode()) for name, value in headers.items()]
     for path in ("/briefs", "/briefs/cust_1001", "/signals", "/signals/x"):
         answer = await live.stranger.get(path, headers=raw)

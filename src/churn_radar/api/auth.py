@@ -1,19 +1,26 @@
 """Who asks: an API key, in `Authorization: Bearer` or `X-API-Key`, compared in constant time, and what it allows.
 
-Reader keys may ask for everything and change nothing.
+Reader keys may ask for everything and change nothing. Guessing is slowed as on the log-in page, see
+`churn_radar.throttle`.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, HTTPException, Request, Response, Security
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Message
 
 from churn_radar.access import ANYONE, Keys, Who
+from churn_radar.throttle import Throttle
+
+log = structlog.get_logger(__name__)
 
 bearer = HTTPBearer(
     auto_error=False, description="An API key from CHURN_RADAR_API_KEYS or CHURN_RADAR_READER_API_KEYS."
@@ -21,7 +28,20 @@ bearer = HTTPBearer(
 header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, in a header of its own.")
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+TOO_MANY = "too many wrong API keys from this address; wait, then try again"
 FOR_OPERATORS = "this key may read, and change nothing; operators' keys are in CHURN_RADAR_API_KEYS"
+
+
+def peer_of(request: Request) -> str | None:
+    """The address at the other end of the connection: that of whoever asks, or of the proxy."""
+    return request.client.host if request.client else None
+
+
+def address_of(request: Request) -> str | None:
+    """The address of whoever asks."""
+    proxy = request.app.state.service.proxy
+    address: str | None = proxy.client(peer_of(request), request.headers.getlist("x-forwarded-for"))
+    return address
 
 
 async def caller(
@@ -31,6 +51,9 @@ async def caller(
 ) -> Who | None:
     """Who brings a key; None for whoever brings none of ours. Either header will do: a proxy may need the other.
 
+    After too many wrong ones from an address its keys are not looked at for a while; `require_key` says so. Where no
+    key is needed it counts as if none had been brought: a probe with an old key is no reason to be unready.
+
     Without configured keys, which only development allows and only on loopback, everybody may do everything.
     """
     keys: Keys = request.app.state.service.keys
@@ -38,12 +61,30 @@ async def caller(
         return ANYONE
     # Headers come as Latin-1 text, whatever bytes were sent; a key is compared byte by byte.
     given = [text.encode("latin-1") for text in (credentials and credentials.credentials, key) if text]
-    found = keys.find(given)
-    return found.who if found else None
+    return _looked_up(request, keys, given) if given else None
 
 
-async def require_key(who: Annotated[Who | None, Depends(caller)]) -> Who:
-    """Let whoever has a key through, or raise 401."""
+def _looked_up(request: Request, keys: Keys, given: list[bytes]) -> Who | None:
+    throttle, address, now = request.app.state.service.throttle, address_of(request), time.monotonic()
+    assert isinstance(throttle, Throttle)  # noqa: S101  the service's own
+    waits = {key: throttle.wait_seconds(address, key, now) for key in given}
+    may_try = [key for key, wait in waits.items() if wait == 0]
+    found = keys.find(may_try)
+    if found is not None:
+        throttle.succeeded(address, found.value)
+        return found.who
+    request.state.key_wait = max(waits.values())
+    for key in may_try:
+        if throttle.failed(address, key, now):
+            log.warning("api.key_refused", route=request.scope["route"].path)
+    return None
+
+
+async def require_key(request: Request, who: Annotated[Who | None, Depends(caller)]) -> Who:
+    """Let whoever has a key through, or raise 401, and 429 where keys are not looked at."""
+    wait = math.ceil(getattr(request.state, "key_wait", 0.0))
+    if who is None and wait:
+        raise HTTPException(429, TOO_MANY, headers={"Retry-After": str(wait)})
     if who is None:
         raise HTTPException(
             401,
@@ -76,7 +117,7 @@ class KeyedRoute(APIRoute):
         answer = super().get_route_handler()
 
         async def guarded(request: Request) -> Response:
-            who = await require_key(await caller(request, await bearer(request), await header(request)))
+            who = await require_key(request, await caller(request, await bearer(request), await header(request)))
             if request.method not in SAFE_METHODS:
                 await require_operator(who)
             response = await answer(limited(request, request.app.state.service.settings.max_body_bytes))

@@ -112,7 +112,7 @@ async def read_metrics(request: Request, who: Annotated[Who | None, Depends(call
     if not service.settings.metrics_enabled:
         raise HTTPException(404, SWITCHED_OFF)
     if service.settings.metrics_need_key:
-        await require_key(who)
+        await require_key(request, who)
     metrics.backlog(await _backlog(service))
     if service.buffer is not None:
         metrics.buffer((await service.buffer.look()).waiting)

@@ -19,7 +19,7 @@ from fastapi import Depends, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
 from churn_radar.access import ANYONE, Who
-from churn_radar.api.auth import SAFE_METHODS, limited
+from churn_radar.api.auth import SAFE_METHODS, limited, peer_of
 from churn_radar.settings import Environment, Settings
 from churn_radar.store.sessions import is_ended
 from churn_radar.web.origin import comes_from_here
@@ -38,18 +38,6 @@ class Visitor:
     who: Who
     csrf: str
     session: Session | None = None
-
-
-def peer_of(request: Request) -> str | None:
-    """The address at the other end of the connection: that of whoever asks, or of the proxy."""
-    return request.client.host if request.client else None
-
-
-def address_of(request: Request) -> str | None:
-    """The address of whoever asks."""
-    proxy = request.app.state.service.proxy
-    address: str | None = proxy.client(peer_of(request), request.headers.getlist("x-forwarded-for"))
-    return address
 
 
 async def find_visitor(request: Request) -> Visitor | None:

@@ -13,12 +13,13 @@ from fastapi.responses import RedirectResponse
 
 from churn_radar.access import Keys
 from churn_radar.api.audit import note
+from churn_radar.api.auth import address_of
 from churn_radar.store.sessions import end_session
+from churn_radar.throttle import Throttle
 from churn_radar.web.base import go_to, page
 from churn_radar.web.guard import (
     OpenRoute,
     Visitor,
-    address_of,
     find_visitor,
     require_our_form,
     set_cookie,
@@ -26,7 +27,6 @@ from churn_radar.web.guard import (
 )
 from churn_radar.web.origin import next_page
 from churn_radar.web.session import COOKIE, LOGIN_COOKIE, LOGIN_COOKIE_SECONDS, csrf_token
-from churn_radar.web.throttle import Throttle
 
 router = APIRouter(route_class=OpenRoute)
 log = structlog.get_logger(__name__)
@@ -89,15 +89,16 @@ async def log_in(
     await require_our_form(request, csrf_token(service.signing_key, f"log-in {token}"))
     assert isinstance(throttle, Throttle)  # noqa: S101  the service's own
     # No await from here to the verdict: attempts cannot overtake the count of those before them.
-    if (wait := throttle.wait_seconds(address, time.monotonic())) > 0:
+    given = key.strip().encode()
+    if (wait := throttle.wait_to_log_in(address, given, time.monotonic())) > 0:
         return _form(request, 429, _told(wait), wait, to)
     keys: Keys = service.keys
-    found = keys.find([key.strip().encode()])
+    found = keys.find([given])
     if found is None:
-        throttle.failed(address, time.monotonic())
+        throttle.failed(address, given, time.monotonic())
         log.warning("web.login_refused")
         return _form(request, 403, WRONG, to=to)
-    throttle.succeeded(address)
+    throttle.succeeded(address, given)
     session = service.sessions.begin(found, service.now())
     await note(request, found.who, "log in", via="page")
     response = RedirectResponse(request.scope.get("root_path", "") + to, 303)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import asyncpg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
+from alembic.runtime.migration import HeadMaintainer, MigrationContext
 from sqlalchemy import Connection, MetaData, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from churn_radar.errors import RecordUnusable
+from churn_radar.migrating import ENGINE
 from churn_radar.store import postgres as postgres_module
 from churn_radar.store.dialect import Held
 from churn_radar.store.jobs import NAMES
@@ -108,6 +110,86 @@ async def test_a_migration_may_take_longer_than_any_answer_of_a_running_service(
     assert await migrating is SchemaState.EMPTY
 
 
+class BrokenOff(Exception):
+    """What a crash is to a migration."""
+
+
+@contextlib.contextmanager
+def at_revision(revision: str, do: Callable[[], None]) -> Iterator[None]:
+    """Do something when a revision has altered all it wants to, and is not committed yet."""
+    note = HeadMaintainer.update_to_step
+
+    def noted(self: HeadMaintainer, step: Any) -> None:
+        note(self, step)
+        if step.revision.revision == revision:
+            do()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HeadMaintainer, "update_to_step", noted)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("revision", "left"),
+    [(REVISIONS[0], None), (REVISIONS[1], REVISIONS[0]), (REVISIONS[-1], REVISIONS[-2])],
+)
+async def test_a_migration_that_breaks_off_leaves_whole_revisions_from_which_the_next_goes_on(
+    empty: Scratch, revision: str, left: str | None
+) -> None:
+    def break_off() -> None:
+        raise BrokenOff
+
+    with at_revision(revision, break_off), pytest.raises(BrokenOff):
+        await migrate_postgres(empty.url)
+
+    if left is None:
+        assert await inspect_postgres(empty.url) is SchemaState.EMPTY
+    else:
+        assert await inspect_postgres(empty.url) is SchemaState.OLDER
+        assert empty.rows("SELECT version_num FROM alembic_version") == [(left,)]
+        assert "run `churn-radar migrate`" in await refused(empty.url)
+    await migrate_postgres(empty.url)
+    assert await inspect_postgres(empty.url) is SchemaState.CURRENT
+
+
+async def test_a_migration_that_breaks_off_before_the_engines_tables_goes_on_with_them(empty: Scratch) -> None:
+    async def break_off(connection: asyncpg.Connection) -> None:
+        raise BrokenOff
+
+    with pytest.raises(BrokenOff):
+        await migrate_postgres(empty.url, EngineSchema(break_off, ENGINE.is_due))
+    assert await inspect_postgres(empty.url, ENGINE) is SchemaState.OLDER
+    assert await migrate_postgres(empty.url, ENGINE) is SchemaState.OLDER
+    assert await inspect_postgres(empty.url, ENGINE) is SchemaState.CURRENT
+
+
+async def test_what_one_revision_has_locked_is_free_while_the_next_is_made_and_nobody_else_may_migrate(
+    empty: Scratch,
+) -> None:
+    await record_of(empty, "0001")
+    seen: list[tuple[list[str], bool]] = []
+
+    def look() -> None:
+        locked = empty.rows(
+            "SELECT DISTINCT relation::regclass::text FROM pg_locks JOIN pg_class c ON c.oid = relation"
+            " WHERE mode = 'AccessExclusiveLock' AND c.relkind = 'r' AND c.relname = ANY($1)",
+            list(metadata.tables),
+        )
+        free = empty.run("SELECT pg_try_advisory_lock($1, 0)", int(Held.SCHEMA))
+        seen.append(([name for (name,) in locked], free))
+
+    # 0003 alters tables that are there already; of those, 0014 locks none against readers.
+    with at_revision("0003", look), at_revision("0014", look):
+        await migrate_postgres(empty.url)
+
+    [(early, free_early), (late, free_late)] = seen
+    assert early
+    assert not late
+    assert not free_early
+    assert not free_late
+    assert empty.run("SELECT pg_try_advisory_lock($1, 0)", int(Held.SCHEMA))
+
+
 @pytest.mark.parametrize("revision", REVISIONS[:-1])
 async def test_a_record_of_an_older_release_is_brought_up_to_date_with_its_rows_intact(
     empty: Scratch, revision: str
@@ -196,7 +278,7 @@ async def test_tables_of_another_program_under_our_names_are_refused(empty: Scra
         await migrate_postgres(empty.url)
 
 
-async def test_what_else_lives_there_is_installed_and_asked_for_in_the_same_transaction(empty: Scratch) -> None:
+async def test_what_else_lives_there_is_installed_and_asked_for_as_well(empty: Scratch) -> None:
     async def install(connection: asyncpg.Connection) -> None:
         await connection.execute("CREATE TABLE IF NOT EXISTS engine (id int)")
 
@@ -209,8 +291,7 @@ async def test_what_else_lives_there_is_installed_and_asked_for_in_the_same_tran
 
     with pytest.raises(ZeroDivisionError):
         await migrate_postgres(empty.url, EngineSchema(fail, is_due))
-    assert await inspect_postgres(empty.url) is SchemaState.EMPTY
-    await migrate_postgres(empty.url)
+    assert empty.run("SELECT to_regclass('engine') IS NULL")
     assert await inspect_postgres(empty.url, EngineSchema(install, is_due)) is SchemaState.OLDER
     assert await migrate_postgres(empty.url, EngineSchema(install, is_due)) is SchemaState.OLDER
     assert await inspect_postgres(empty.url, EngineSchema(install, is_due)) is SchemaState.CURRENT

@@ -74,6 +74,8 @@ _HOLD = text("SELECT pg_advisory_xact_lock(:held, number) FROM unnest(:numbers) 
     bindparam("held", type_=postgresql.INTEGER()),
     bindparam("numbers", type_=postgresql.ARRAY(postgresql.INTEGER())),
 )
+# The same place as `hold` without a name.
+_HOLD_BEYOND = text("SELECT pg_advisory_lock(:held, 0)").bindparams(bindparam("held", type_=postgresql.INTEGER()))
 _HOLD_TOGETHER = text("SELECT pg_advisory_xact_lock_shared(:held, 0)").bindparams(
     bindparam("held", type_=postgresql.INTEGER())
 )
@@ -89,6 +91,11 @@ async def hold(connection: AsyncConnection, held: Held, names: Iterable[str] = (
         numbers = sorted({zlib.crc32(name.encode()) % NUMBERS for name in names})
         if numbers:
             await connection.execute(_HOLD, {"held": held, "numbers": numbers})
+
+
+async def hold_beyond(connection: AsyncConnection, held: Held) -> None:
+    """As `hold`, over all transactions of this connection until it is closed. Only on Postgres."""
+    await connection.execute(_HOLD_BEYOND, {"held": held})
 
 
 async def try_hold(connection: AsyncConnection, held: Held) -> bool:

@@ -1,7 +1,7 @@
 """The record's schema on Postgres: is it ours, is it current, bring it up to date.
 
-Only `churn-radar migrate` alters it, in one transaction and one process at a time. A `serve` or `worker` only looks,
-and does not start on a schema of another release: replicas of two releases beside each other are then a decision.
+Only `churn-radar migrate` alters it, one process at a time and one revision a transaction. A `serve` or `worker` only
+looks, and does not start on a schema of another release: two releases beside each other are a decision then.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from churn_radar.errors import RecordAway, RecordUnusable
-from churn_radar.store.dialect import Held, driver_connection, hold
+from churn_radar.store.dialect import Held, driver_connection, hold_beyond
 from churn_radar.store.postgres import OLDEST_VERSION, cause, connect, driver, is_passing, shown, sqlstate
 from churn_radar.store.schema import (
     COPY_TABLE,
@@ -46,7 +46,7 @@ async def _never(connection: Any) -> bool:
 class EngineSchema:
     """What else lives in the database and is created and upgraded with the record: the engine's tables.
 
-    Both are called with the driver's connection, inside our transaction: `install` brings them up to date however they
+    Both are called with the driver's connection, inside a transaction: `install` brings them up to date however they
     stand, `is_due` tells whether that would change anything.
     """
 
@@ -67,15 +67,19 @@ async def migrate_postgres(database_url: str, engine: EngineSchema | None = None
     """Create the record or bring it to this release's schema; returns the state it was found in.
 
     Whoever comes second waits, and finds nothing to do. Raises RecordUnusable for a schema that is newer than this
-    release or not ours, and when the tables are too busy to be altered; nothing is altered then.
+    release or not ours, which is left as it is, and when a table is too busy to be altered. Each revision is committed
+    by itself, so that what it locks is free before the next one; whatever breaks off between two of them, the next call
+    goes on from there.
     """
     wanted = engine or EngineSchema()
     # An index on millions of rows takes minutes, and so long the others wait for their turn.
     async with _connected(database_url, patient=True, lock_timeout="0") as connection:
-        await hold(connection, Held.SCHEMA)
+        await hold_beyond(connection, Held.SCHEMA)
         state = await _state(connection, wanted)
         _refuse_foreign(state, database_url)
-        await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{TABLE_WAIT}'")
+        await connection.exec_driver_sql(f"SET lock_timeout = '{TABLE_WAIT}'")
+        # Alembic commits nothing inside a transaction of ours.
+        await connection.commit()
         await connection.run_sync(_upgrade)
         await wanted.install(await driver_connection(connection))
         await connection.commit()

@@ -11,6 +11,8 @@ context.configure(
     target_metadata=metadata,
     render_as_batch=True,
     compare_type=True,
+    # On Postgres; for a file, the caller's one transaction holds all of them.
+    transaction_per_migration=True,
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -181,6 +181,22 @@ async def test_a_replica_whose_clock_is_behind_leaves_the_newest_one_to_be_sent(
     assert [message.id for message in desk(shop).said] == ["digest morning 2026-11-26"]
 
 
+async def test_a_late_clock_that_is_the_first_to_ask_for_a_period_leaves_the_newest_one_to_be_sent(
+    shop: Workshop,
+) -> None:
+    await digests_of(shop).once(MORNING)
+    shop.clock.forward(2 * DAY)
+    desk(shop).errors.append(OSError())
+    await digests_of(shop).once(MORNING)  # nobody was there for the one before
+
+    shop.clock.forward(-DAY + timedelta(minutes=5))
+    assert await digests_of(shop).once(MORNING)
+    assert (await stand(shop))["2026-11-26"] == "pending"
+    shop.clock.forward(DAY)
+    assert await digests_of(shop).once(MORNING)
+    assert [message.id for message in desk(shop).said] == ["digest morning 2026-11-25", "digest morning 2026-11-26"]
+
+
 async def test_a_clock_that_is_set_back_sends_nothing_twice(shop: Workshop) -> None:
     replica = digests_of(shop)
     await replica.once(MORNING)

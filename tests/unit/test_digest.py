@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from churn_radar.errors import SettingsError
 from churn_radar.sinks import render
-from churn_radar.sinks.digest import Dear, Figures, Period, Plan, digest_message, due_period, next_due, read_plans
+from churn_radar.sinks.digest import (
+    Dear,
+    Figures,
+    Period,
+    Plan,
+    digest_message,
+    due_period,
+    first_day,
+    next_due,
+    read_plans,
+)
 from churn_radar.sinks.message import Link
 
 
@@ -54,6 +64,14 @@ def test_a_digest_is_due_at_its_time_and_tells_of_what_came_since_the_one_before
     told: dict[str, Any], now: str, period: Period
 ) -> None:
     assert due_period(plan(**told), at(now)) == period
+
+
+@pytest.mark.parametrize("told", [{}, {"every": "week", "on": "sunday"}])
+def test_the_names_of_periods_tell_their_order(told: dict[str, Any]) -> None:
+    moments = [at("2026-12-20T09:00") + timedelta(days=days) for days in range(30)]
+    days = [first_day(due_period(plan(**told), moment).name) for moment in moments]
+    assert days == sorted(days)
+    assert len(set(days)) == len({due_period(plan(**told), moment).name for moment in moments})
 
 
 def test_where_the_clock_skips_the_time_it_is_due_right_after_the_gap() -> None:

@@ -123,6 +123,11 @@ def _name(plan: Plan, day: date) -> str:
     return f"{day:%Y-%m-%d}" if plan.every is Every.DAY else f"{day:%G-W%V}"
 
 
+def first_day(period: str) -> date:
+    """The day, or the Monday of the week, that a period is named after: by it the periods of a plan have an order."""
+    return date.fromisoformat(period)
+
+
 @dataclass(frozen=True, slots=True)
 class Dear:
     """One brief of the period."""

@@ -10,7 +10,7 @@ from heapq import nlargest
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from churn_radar.sinks.digest import Dear, Figures, Period
+from churn_radar.sinks.digest import Dear, Figures, Period, first_day
 from churn_radar.store.at_risk import day_of, risk_since
 from churn_radar.store.dialect import insert_if_new
 from churn_radar.store.tables import DeliveryStatus, Status, briefs, deliveries, digests, signals
@@ -32,8 +32,10 @@ async def claim(
 
     Returns its row number and how many attempts came before; None when it is sent, given up, or in somebody's hand.
     The first time that a digest is heard of at all its period is skipped: it would tell of a time before it was wanted.
+    Earlier periods that are still owed are skipped.
     """
-    known = (await connection.execute(select(digests.c.seq).where(digests.c.name == name).limit(1))).first()
+    rows = select(digests.c.period, digests.c.status).where(digests.c.name == name)
+    known = {row.period: row.status for row in await connection.execute(rows)}
     row = {
         "name": name,
         "period": period,
@@ -44,13 +46,14 @@ async def claim(
         "updated_at": now,
     }
     await connection.execute(insert_if_new(digests, connection.dialect), row)
-    # Only what came before: a replica whose clock is behind must not take the newest one off the list.
-    ours = select(digests.c.seq).where(digests.c.name == name, digests.c.period == period).scalar_subquery()
-    await connection.execute(
-        update(digests)
-        .where(digests.c.name == name, digests.c.seq < ours, digests.c.status == DeliveryStatus.PENDING)
-        .values(status=DeliveryStatus.SKIPPED, reason="a newer one was due", updated_at=now)
-    )
+    # By what they tell of: a replica whose clock is late may add an earlier period's row after the newest one.
+    pending = [each for each, status in known.items() if status == DeliveryStatus.PENDING]
+    if older := [each for each in pending if first_day(each) < first_day(period)]:
+        await connection.execute(
+            update(digests)
+            .where(digests.c.name == name, digests.c.period.in_(older), digests.c.status == DeliveryStatus.PENDING)
+            .values(status=DeliveryStatus.SKIPPED, reason="a newer one was due", updated_at=now)
+        )
     claimed = await connection.execute(
         update(digests)
         .where(

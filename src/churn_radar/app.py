@@ -138,6 +138,7 @@ class Service:
             self.record,
             folder=self.settings.quarantine_folder,
             max_bytes=self.settings.quarantine_max_megabytes * 1024 * 1024,
+            forgotten=self.forgotten,
             now=self.now,
         )
 
@@ -172,6 +173,7 @@ class Service:
             now=self.now(),
             force=force,
             dry_run=dry_run,
+            forgotten=self.forgotten,
             committed=self._start_replayed,
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from churn_radar.customerio.messages import metrics_for
 from churn_radar.reaching import Api
 
-COUNTED = ("fed_in", "known", "not_understood")
+COUNTED = ("fed_in", "known", "kept_out", "not_understood")
 
 
 async def backfill(

@@ -154,9 +154,10 @@ def backfill(
 
     fed_in = "would be fed in" if dry_run else "fed in"
     for metric, counts in cli_tools.run(work()).items():
-        not_understood = f", {counts['not_understood']:,} not understood" if counts["not_understood"] else ""
+        rare = {"kept_out": "about people who were forgotten", "not_understood": "not understood"}
+        others = "".join(f", {counts[name]:,} {words}" for name, words in rare.items() if counts[name])
         cli_tools.out.print(
-            f"{metric}: {counts['fed_in']:,} {fed_in}, {counts['known']:,} known already{not_understood}", markup=False
+            f"{metric}: {counts['fed_in']:,} {fed_in}, {counts['known']:,} known already{others}", markup=False
         )
 
 

@@ -133,7 +133,7 @@ def import_(file: Annotated[Path, typer.Argument(help="An exported file.")], url
     done = _run(settings, url, lambda api: bring_back(api, name))
     cli_tools.out.print(
         f"{done['brought_back']} brought back, {done['already_here']} were here already, "
-        f"{done['unreadable']} lines were no exported body"
+        f"{done['kept_out']} name somebody who was forgotten, {done['unreadable']} lines were no exported body"
     )
 
 

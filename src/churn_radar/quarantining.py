@@ -84,7 +84,7 @@ async def bring_back(api: Api, name: str) -> dict[str, int]:
 
     Raises StartError.
     """
-    sums = {"brought_back": 0, "already_here": 0, "unreadable": 0}
+    sums = {"brought_back": 0, "already_here": 0, "kept_out": 0, "unreadable": 0}
     offset: int | None = 0
     while offset is not None:
         answer = await api.post("/quarantine/import", {"file": name, "offset": offset})

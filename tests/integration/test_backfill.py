@@ -19,6 +19,8 @@ from churn_radar.reaching import Api
 from churn_radar.simulator.customerio import CustomerioSimulation, create_customerio
 from churn_radar.simulator.faults import Faults
 from churn_radar.simulator.server import running
+from churn_radar.work.forget import forget
+from churn_radar.work.forgotten import Forgotten
 from tests.support.work import KEY, settings_for
 
 NOW = int(time.time())
@@ -93,6 +95,24 @@ async def test_what_the_door_never_saw_is_fed_in_once(tmp_path: Path, everywhere
             "unsubscribed": (0, 1),
         }
         assert len((await api.get("/signals"))["items"]) == 4
+
+
+async def test_whoever_was_forgotten_is_not_fed_in_whichever_replica_forgot_them(
+    tmp_path: Path, everywhere: str
+) -> None:
+    async with api_of(tmp_path) as (service, api):
+        await forget(service.record, Forgotten(service.record), "cust_1001", now=datetime.now(UTC))
+
+        rehearsed = await feed(api, dry_run=True)
+        done = await feed(api)
+
+        assert rehearsed == done
+        assert (done["bounced"]["fed_in"], done["bounced"]["kept_out"]) == (1, 1)
+        assert {item["customer_id"] for item in (await api.get("/signals"))["items"]} == {
+            "cust_1002",
+            "cust_1003",
+            "cust_1005",
+        }
 
 
 async def test_what_the_door_saw_is_known_by_its_message_or_by_its_time(tmp_path: Path, everywhere: str) -> None:

@@ -20,7 +20,7 @@ from churn_radar.work.forgotten import Forgotten
 from churn_radar.work.research import Researcher
 from churn_radar.work.steps import utc_now
 from churn_radar.work.tasks import Done
-from tests.support.work import NOON, ListSink, Running, payload, service, until, workshop
+from tests.support.work import NOON, ListSink, Running, logged, payload, service, until, workshop
 
 ROSA = Person(
     "rosa-4711", "0a0b0c0d4711", "rosa@bakery.example", {"plan_type": "pro", "mrr": "900", "first_name": "Rosa"}
@@ -124,6 +124,52 @@ async def test_late_events_are_acknowledged_and_written_down_nowhere(live: Runni
     changed = set((await held(live)).splitlines()) - set(before.splitlines())
     assert all("post event" in line for line in changed), "the audit trail alone"
     assert "churn_radar_kept_out_total" in (await live.http.get("/metrics")).text
+
+
+async def test_an_exported_body_of_a_forgotten_person_stays_out_and_one_that_is_here_is_not_read(live: Running) -> None:
+    await live.briefed(payload(ROSA.id))
+    bodies = (json.dumps({"who": {"customer_id": ROSA.id}}).encode(), b"nobody")
+    for body in bodies:
+        await live.service.record.accept(to_quarantine(body, "no JSON", received_at=NOON, event_id=None))
+    file = (await live.http.post("/quarantine/export", json={"all": True})).json()["file"]
+    await live.http.delete(f"/customers/{ROSA.id}")
+
+    back = (await live.http.post("/quarantine/import", json={"file": file})).json()
+    assert (back["brought_back"], back["kept_out"]) == (1, 1)
+
+    # As another replica takes it in that has not heard yet.
+    understood = json.dumps(payload(ROSA.id)).encode()
+    late = to_quarantine(understood, "not understood then", received_at=NOON, event_id=None)
+    accepted = await live.service.record.accept(late)
+    [done] = (await live.http.post("/signals/replay", json={"event_ids": [accepted.public_id]})).json()["replayed"]
+    assert done["status"] == "skipped"
+    assert "its body named somebody who was forgotten" in done["effect"]
+    assert [name for name in (*NAMES, "rosa") if name in await held(live)] == []
+
+
+async def test_an_unexpected_failure_does_not_end_the_hearing_of_other_replicas(
+    live: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten = Forgotten(live.service.record)
+    answers = iter([ZeroDivisionError("about rosa"), None])
+    heard = 0
+
+    async def load() -> None:
+        nonlocal heard
+        if error := next(answers):
+            raise error
+        heard += 1
+
+    async def sleep(_: float) -> None:
+        if heard:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(forgotten, "load", load)
+    with logged(tmp_path) as out, pytest.raises(KeyboardInterrupt):
+        await forgotten.keep_fresh(sleep)
+    assert heard == 1
+    assert "forgotten.not_read" in out.getvalue()
+    assert "ZeroDivisionError" in out.getvalue()
 
 
 async def test_somebody_else_with_the_same_address_is_not_kept_out_and_not_erased(live: Running) -> None:

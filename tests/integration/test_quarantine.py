@@ -462,7 +462,7 @@ async def test_an_export_and_an_import_go_round(idle: Running) -> None:
     assert (await idle.http.get("/quarantine")).json()["bodies"] == 0
     back = (await idle.http.post("/quarantine/import", json={"file": told["file"]})).json()
 
-    assert back == {"brought_back": 2, "already_here": 0, "unreadable": 0, "offset": None}
+    assert back == {"brought_back": 2, "already_here": 0, "kept_out": 0, "unreadable": 0, "offset": None}
     assert (await idle.http.get(f"/signals/{first}")).json()["body"] == "one"
 
 

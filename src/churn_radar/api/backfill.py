@@ -37,6 +37,7 @@ class BackfillAnswer(BaseModel):
 
     fed_in: int = Field(description="New signals, now in the record with the source `backfill`.")
     known: int = Field(description="Events that the record has already.")
+    kept_out: int = Field(description="Events about people who were forgotten.")
     not_understood: int = Field(description="Events that name no customer, for instance.")
     cursor: str | None = Field(description="Pass it on to go on; null at the end.")
 
@@ -70,6 +71,7 @@ async def backfill(request: Request, who: Operator, wanted: BackfillRequest) -> 
     try:
         done = await backfill_page(
             service.record,
+            service.forgotten,
             workspace,
             wanted.metric,
             since=wanted.since,

@@ -81,6 +81,7 @@ class Imported(BaseModel):
 
     brought_back: int = Field(description="Bodies that are quarantined again.")
     already_here: int = Field(description="Bodies that the record has, read or not; left as they are.")
+    kept_out: int = Field(description="Bodies that name somebody who was forgotten; they stay out.")
     unreadable: int = Field(description="Lines that are no exported body, such as one cut short by a crash.")
     offset: int | None = Field(description="Pass it on to read further; null at the end.")
 
@@ -154,6 +155,7 @@ async def bring_back(request: Request, who: Operator, wanted: Annotated[ImportRe
     return Imported(
         brought_back=done.brought_back,
         already_here=done.already_here,
+        kept_out=done.kept_out,
         unreadable=done.unreadable,
         offset=done.offset,
     )

@@ -23,6 +23,7 @@ from churn_radar.store.arrivals import Verdict
 from churn_radar.store.known import known_events, known_of
 from churn_radar.store.record import Record
 from churn_radar.triage.known import is_known
+from churn_radar.work.forgotten import Forgotten
 
 SOURCE = "backfill"
 # Mails are listed by when they were made, and may be complained of weeks later.
@@ -45,6 +46,7 @@ class Fate(StrEnum):
 
     FED_IN = "fed_in"
     KNOWN = "known"
+    KEPT_OUT = "kept_out"
     NOT_UNDERSTOOD = "not_understood"
 
 
@@ -58,6 +60,7 @@ class Backfilled:
 
 async def backfill_page(
     record: Record,
+    forgotten: Forgotten,
     workspace: ListsMessages,
     metric: str,
     *,
@@ -69,6 +72,7 @@ async def backfill_page(
 ) -> Backfilled:
     """Feed one page of events of this metric in that happened since; with `dry_run` only count them.
 
+    Those about people who were forgotten are kept out, as at the door.
     Raises UpstreamError and RecordUnavailable.
     """
     page = await workspace.messages(metric, start=since - MADE_BEFORE, end=now, after=after)
@@ -85,7 +89,10 @@ async def backfill_page(
             continue
         if isinstance(understood, ChurnEvent):
             events.append(about_message(understood))
-    for some in _in_parts(events):
+    await forgotten.hear_now()
+    for listed in _in_parts(events):
+        some = [event for event in listed if forgotten.person(event.customer) is None]
+        done.counts[Fate.KEPT_OUT] += len(listed) - len(some)
         fresh = await _unknown(record, some, now)
         done.counts[Fate.KNOWN] += len(some) - len(fresh)
         if dry_run:

@@ -55,6 +55,12 @@ class Forgotten:
         self._tombstones.add(marks)
         self._read_to = read_to
 
+    async def hear_now(self) -> None:
+        """Know of everybody whom any replica has forgotten by now; raises RecordUnavailable."""
+        await self.key()
+        async with self._record.read() as connection:
+            await self.hear(connection)
+
     async def hear(self, connection: AsyncConnection) -> None:
         """Read those that are new to this process."""
         marks, self._read_to = await load_after(connection, self._read_to)
@@ -68,9 +74,11 @@ class Forgotten:
 
     def names_one(self, body: bytes) -> bool:
         """Whether a body that is not understood names somebody who was forgotten, as far as that can be told."""
-        if self._key is None or not self._tombstones:
-            return False
-        return any(self.person(CustomerRef(**{kind.value: name})) for kind, name in named_in(body))
+        return bool(self._tombstones) and self.knows_one(named_in(body))
+
+    def knows_one(self, names: Iterable[tuple[IdType, str]]) -> bool:
+        """Whether one of these identifiers is that of somebody who was forgotten."""
+        return any(self.person(CustomerRef(**{kind.value: name})) for kind, name in names)
 
     def kept_out(self, arrival: Arrival) -> asyncio.Future[Accepted] | None:
         """The answer to an arrival about somebody who was forgotten: acknowledged, not kept; None for all others."""
@@ -101,17 +109,18 @@ class Forgotten:
         return [mark_of(self._key, kind, name.lower() if kind is IdType.EMAIL else name) for kind in IdType]
 
     async def keep_fresh(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Hear of what other replicas do, for as long as the service runs."""
+        """Hear of what other replicas do, for as long as the service runs; a failure is told, and tried again."""
         turn = 0
         while True:
             try:
                 if turn % ANEW_EVERY == 0:
                     await self.load()
                 else:
-                    async with self._record.read() as connection:
-                        await self.hear(connection)
+                    await self.hear_now()
             except RecordUnavailable as error:
                 log.warning("forgotten.not_read", cause=str(error))
+            except Exception:
+                log.exception("forgotten.not_read")
             else:
                 turn += 1
             await sleep(EVERY_SECONDS)

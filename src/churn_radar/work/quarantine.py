@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from churn_radar import metrics
 from churn_radar.durable import append_lines
 from churn_radar.errors import RecordUnavailable, SettingsError
+from churn_radar.privacy.spotting import named_in
 from churn_radar.store.arrivals import Arrival
 from churn_radar.store.quarantine import (
     KeptBody,
@@ -29,9 +30,13 @@ from churn_radar.store.quarantine import (
     take_out,
 )
 from churn_radar.store.record import Record
+from churn_radar.triage.customer import IdType
 from churn_radar.work.export import NotALine, from_line, to_line
+from churn_radar.work.forgotten import Forgotten
 
 log = structlog.get_logger(__name__)
+
+Names = set[tuple[IdType, str]]
 
 DROPPED = "dropped by the operator"
 EVERY_SECONDS = 60.0
@@ -49,6 +54,7 @@ class BroughtBack:
 
     brought_back: int
     already_here: int
+    kept_out: int
     unreadable: int
     offset: int | None
 
@@ -69,11 +75,13 @@ class Quarantine:
         *,
         folder: Path | None,
         max_bytes: int,
+        forgotten: Forgotten | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._record = record
         self.folder = folder or record.folder
         self.max_bytes = max_bytes
+        self._forgotten = forgotten or Forgotten(record)
         self._now = now
         self._exporting = asyncio.Lock()
 
@@ -152,17 +160,20 @@ class Quarantine:
     async def bring_back(self, name: str, *, offset: int = 0) -> BroughtBack:
         """Quarantine the bodies of a part of an exported file again; those that the record has are left as they are.
 
+        A body that names somebody who was forgotten since it was exported stays out.
         `name` is a file of the quarantine's folder. Raises FileNotFoundError, OSError or RecordUnavailable.
         """
         # Megabytes of JSON: on the event loop they would hold the door up.
-        arrivals, unreadable, further = await asyncio.to_thread(self._read, name, offset)
+        read, unreadable, further = await asyncio.to_thread(self._read, name, offset)
+        await self._forgotten.hear_now()
+        arrivals = [arrival for arrival, names in read if not self._forgotten.knows_one(names)]
         now = self._now()
 
         async def take_in(connection: AsyncConnection) -> int:
             return sum([await bring_back(connection, arrival, now) for arrival in arrivals])
 
         brought_back = await self._record.write(take_in)
-        return BroughtBack(brought_back, len(arrivals) - brought_back, unreadable, further)
+        return BroughtBack(brought_back, len(arrivals) - brought_back, len(read) - len(arrivals), unreadable, further)
 
     def exports(self) -> dict[str, int]:
         """The files that bodies were exported to, with their sizes in bytes, oldest first. Raises OSError."""
@@ -181,12 +192,12 @@ class Quarantine:
             path = self.folder / f"{day}-{number:03d}.jsonl"
         return path
 
-    def _read(self, name: str, offset: int) -> tuple[list[Arrival], int, int | None]:
-        """The bodies of a part of a file, how many lines hold none, and where to read on."""
+    def _read(self, name: str, offset: int) -> tuple[list[tuple[Arrival, Names]], int, int | None]:
+        """The bodies of a part of a file with whom they name, how many lines hold none, and where to read on."""
         if Path(name).name != name or not (self.folder / name).is_file():
             # A name, not a path: whoever has a key may not have this process read other files.
             raise FileNotFoundError(name)
-        arrivals: list[Arrival] = []
+        arrivals: list[tuple[Arrival, Names]] = []
         unreadable = size = 0
         with (self.folder / name).open("rb") as file:
             file.seek(offset)
@@ -198,9 +209,11 @@ class Quarantine:
                 if not line.strip():
                     continue
                 try:
-                    arrivals.append(from_line(line))
+                    arrival = from_line(line)
                 except NotALine:
                     unreadable += 1
+                    continue
+                arrivals.append((arrival, named_in(arrival.body or b"")))
             return arrivals, unreadable, file.tell()
 
     async def _take_out(self, seqs: Sequence[int], reason: str) -> list[int]:

@@ -29,9 +29,12 @@ from churn_radar.research.budget import WAITS_FOR_BUDGET
 from churn_radar.store.customers import hold_customer_of
 from churn_radar.store.deliveries import revive_deliveries
 from churn_radar.store.joined import hand_over, tell_joined
+from churn_radar.store.quarantine import load_bodies, take_out
 from churn_radar.store.record import Record
 from churn_radar.store.signals import Signal, advance, load_signal
 from churn_radar.store.tables import Status
+from churn_radar.work.forget import TAKEN_OUT
+from churn_radar.work.forgotten import Forgotten
 from churn_radar.work.joinable import joinable
 from churn_radar.work.joining import Joined, JoinRule, under_way
 from churn_radar.work.reading import read_again
@@ -74,23 +77,31 @@ async def replay_all(
     now: datetime,
     force: bool = False,
     dry_run: bool = False,
+    forgotten: Forgotten | None = None,
     committed: Callable[[Sequence[Replayed]], Awaitable[None]] = _nothing,
 ) -> list[Replayed]:
     """Replay several signals; returns what each replay did, in order.
 
     `committed` hears of what has been committed, piece by piece, to start its tasks. With `dry_run` the very same is
     done and taken back before it is committed, so what is told is what would be done; only that pieces know nothing of
-    each other then, so signals of one customer that are far apart are not told to join.
+    each other then, so signals of one customer that are far apart are not told to join. A body that names somebody of
+    the `forgotten` is taken out and not read.
     Raises RecordUnavailable; what was committed before that is replayed.
     """
     done: list[Replayed] = []
-    size = BODIES_AT_ONCE if any(signal.kind is None for signal in chosen) else AT_ONCE
+    unread = [signal.seq for signal in chosen if signal.kind is None]
+    size = BODIES_AT_ONCE if unread else AT_ONCE
+    if forgotten is not None and unread:
+        await forgotten.hear_now()
     for start in range(0, len(chosen), size):
 
         async def piece(connection: AsyncConnection, start: int = start) -> list[Replayed]:
+            some = chosen[start : start + size]
+            if forgotten is not None:
+                await _take_out_forgotten(connection, forgotten, some, now)
             replayed = [
                 await replay(connection, signal, alert_events=alert_events, rule=rule, now=now, force=force)
-                for signal in chosen[start : start + size]
+                for signal in some
             ]
             if dry_run:
                 raise _OnlyLooked(replayed)
@@ -104,6 +115,15 @@ async def replay_all(
             await committed(replayed)
             done += replayed
     return done
+
+
+async def _take_out_forgotten(
+    connection: AsyncConnection, forgotten: Forgotten, chosen: Sequence[Signal], now: datetime
+) -> None:
+    """Delete the bodies that name somebody who was forgotten; what is left of their signals tells so."""
+    unread = [signal.seq for signal in chosen if signal.kind is None]
+    named = [body.seq for body in await load_bodies(connection, unread) if forgotten.names_one(body.body)]
+    await take_out(connection, named, reason=TAKEN_OUT, now=now)
 
 
 async def replay(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -21,6 +21,7 @@ class Book:
     read: int = 0
     added_up: int = 0
     fails: bool = False
+    logged_out: set[str] = field(default_factory=set)
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
 
     async def signals(self) -> Sequence[str]:
@@ -32,6 +33,9 @@ class Book:
     async def sums(self) -> int:
         self.added_up += 1
         return self.sums_
+
+    async def ended(self, sessions: Collection[str]) -> set[str]:
+        return self.logged_out & set(sessions)
 
     async def sleep(self, seconds: float) -> None:
         await self.turns.acquire()
@@ -107,6 +111,35 @@ async def test_a_record_that_is_away_ends_nothing() -> None:
     book.fails = False
     await book.turn()
     assert list((await told).signals) == ["one"]
+    live.close()
+
+
+async def test_who_logs_out_here_or_elsewhere_is_told_nothing_more_and_others_go_on() -> None:
+    book = Book()
+    live = live_on(book)
+    here, elsewhere, stays = (live.watch(session=name) for name in ("here", "elsewhere", "stays"))
+    for each in (here, elsewhere, stays):
+        await next_of(each)
+    ends = [asyncio.create_task(next_of(each)) for each in (here, elsewhere)]
+    await asyncio.sleep(0)
+    live.log_out("here")
+    with pytest.raises(StopAsyncIteration):
+        await ends[0]
+    # Of another replica it is read, before the news of that moment is shown.
+    book.logged_out, book.signals_ = {"elsewhere"}, ("two",)
+    await book.turn()
+    with pytest.raises(StopAsyncIteration):
+        await ends[1]
+    assert list((await next_of(stays)).signals) == ["two"]
+    assert live.viewers == 1
+    live.close()
+
+
+async def test_nobody_watches_longer_than_their_log_in_can_last() -> None:
+    live = live_on(Book())
+    watching = live.watch(session="one", longest=0)
+    with pytest.raises(StopAsyncIteration):
+        await next_of(watching)
     live.close()
 
 

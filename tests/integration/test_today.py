@@ -85,6 +85,16 @@ async def test_nobody_watches_without_a_log_in_and_no_more_than_there_is_room_fo
     assert (await browser.get("/desk/live")).status_code == 503
 
 
+async def test_a_stream_ends_with_its_log_in_and_no_other(live: Running, browser: Browser) -> None:
+    async with browsing(live) as viewer, viewer.http.stream("GET", "/desk/live") as stream, asyncio.timeout(15):
+        lines = stream.aiter_lines()
+        await anext(lines)
+        await viewer.post("/desk/logout")
+        async for _ in lines:
+            pass
+    assert (await browser.get("/desk/today")).status_code == 200
+
+
 async def test_who_watches_does_not_hold_up_the_stop(tmp_path: Path) -> None:
     async with service(tmp_path, with_worker=False) as running:
         listener = bind("127.0.0.1", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import delete, select
@@ -21,5 +22,10 @@ async def end_session(connection: AsyncConnection, session_id: str, *, now: date
 
 async def is_ended(connection: AsyncConnection, session_id: str) -> bool:
     """Whether somebody has logged out of it."""
-    statement = select(ended_sessions.c.until).where(ended_sessions.c.session_id == session_id)
-    return (await connection.execute(statement)).first() is not None
+    return bool(await which_ended(connection, [session_id]))
+
+
+async def which_ended(connection: AsyncConnection, session_ids: Collection[str]) -> set[str]:
+    """Those of a few sessions that somebody has logged out of."""
+    statement = select(ended_sessions.c.session_id).where(ended_sessions.c.session_id.in_(session_ids))
+    return set((await connection.execute(statement)).scalars())

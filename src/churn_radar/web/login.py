@@ -118,5 +118,6 @@ async def log_out(request: Request) -> Response:
             service, session = request.app.state.service, visitor.session
             now, until = service.now(), session.began + service.sessions.longest
             await service.record.write(lambda c: end_session(c, session.id, now=now, until=until))
+            service.live.log_out(session.id)
     set_cookie(request, response, COOKIE, "", seconds=0)
     return response

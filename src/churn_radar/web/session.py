@@ -62,6 +62,10 @@ class Sessions:
         """When it is over, unless somebody uses it before that."""
         return min(session.began + self.longest, session.seen + self.idle)
 
+    def seconds_left(self, session: Session, now: datetime) -> float:
+        """How long it can last at most, however much it is used."""
+        return (session.began + self.longest - now).total_seconds()
+
     def holder(self, session: Session, keys: Keys) -> Key | None:
         """The key it was begun with, while that is still one."""
         return next((key for key in keys.all if hmac.compare_digest(self._mark(key), session.key_mark)), None)

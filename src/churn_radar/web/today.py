@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
@@ -15,11 +15,13 @@ from churn_radar.api.readiness import Credits
 from churn_radar.api.signals import SignalSummary, record_of, summarise
 from churn_radar.store.at_risk import Risk, RiskNow, day_of, risk_since
 from churn_radar.store.brief_search import Wanted, search_briefs
+from churn_radar.store.sessions import which_ended
 from churn_radar.store.signals import list_signals
 from churn_radar.store.waits import Waits, what_waits
 from churn_radar.web.base import fragment, page
 from churn_radar.web.guard import PageRoute, Reader
 from churn_radar.web.plots import day_plot, ranking
+from churn_radar.work.live import LONGEST_SECONDS
 
 router = APIRouter(route_class=PageRoute)
 
@@ -53,6 +55,13 @@ class Reading:
         """What is at risk, what waits, what the month has cost."""
         async with self.service.record.read() as connection:
             return await self._sums(await self._risk(connection), await what_waits(connection))
+
+    async def ended(self, sessions: Collection[str]) -> Collection[str]:
+        """Those of these log-ins that somebody has logged out of."""
+        if not sessions:
+            return ()
+        async with self.service.record.read() as connection:
+            return await which_ended(connection, sessions)
 
     async def all(self) -> tuple[Sums, RiskNow]:
         """The same, with what the plots are made of."""
@@ -128,8 +137,14 @@ def room_to_watch(request: Request) -> None:
 async def watch(
     request: Request, visitor: Reader, last_event_id: Annotated[str | None, Header(max_length=100)] = None
 ) -> AsyncIterable[ServerSentEvent]:
-    """The parts of the page that change, as they change."""
-    async for state in request.app.state.service.live.watch(last_event_id):
+    """The parts of the page that change, as they change, for as long as the log-in holds."""
+    service, session = request.app.state.service, visitor.session
+    watching = service.live.watch(
+        last_event_id,
+        session=session.id if session else None,
+        longest=service.sessions.seconds_left(session, service.now()) if session else LONGEST_SECONDS,
+    )
+    async for state in watching:
         around = _around(request)
         figures = fragment(request, "today_figures.html", visitor=visitor, sums=state.sums, **around)
         rows = fragment(request, "today_rows.html", visitor=visitor, items=state.signals, **around)

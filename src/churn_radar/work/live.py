@@ -3,6 +3,9 @@
 The newest signals are read, and their sums when those have changed or ten seconds have passed. It is the record that is
 read, so on Postgres each replica tells of what the others do. Each state has a version made of what it tells: whoever
 reconnects with the version they have seen last is told again only once there is news.
+
+Whoever logs out, here or at another replica, is told nothing more: with the signals those log-ins are read that
+have ended.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,7 +32,7 @@ LONGEST_SECONDS = 300.0
 
 
 class Read(Protocol):
-    """Reads the newest signals, each with what tells its state, and the sums."""
+    """Reads the newest signals, each with what tells its state, the sums, and which log-ins have ended."""
 
     async def signals(self) -> Sequence[object]:
         """The newest first."""
@@ -36,6 +40,10 @@ class Read(Protocol):
 
     async def sums(self) -> object:
         """Whatever is shown beside them."""
+        ...
+
+    async def ended(self, sessions: Collection[str]) -> Collection[str]:
+        """Those of these log-ins that somebody has logged out of."""
         ...
 
 
@@ -60,20 +68,29 @@ class Live:
     _news: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     _task: asyncio.Task[None] | None = field(default=None, repr=False)
     _closed: bool = False
+    _sessions: Counter[str] = field(default_factory=Counter, repr=False)
+    _ended: set[str] = field(default_factory=set, repr=False)
 
     @property
     def is_full(self) -> bool:
         """Whether nobody more may watch."""
         return self._closed or self.viewers >= self.most_viewers
 
-    async def watch(self, seen: str | None = None) -> AsyncIterator[State]:
-        """Each new state, until the service stops or five minutes have passed; `seen` is the version known already."""
+    async def watch(
+        self, seen: str | None = None, *, session: str | None = None, longest: float = LONGEST_SECONDS
+    ) -> AsyncIterator[State]:
+        """Each new state, until the service stops, the log-in `session` ends, or `longest` (five minutes) has passed.
+
+        `seen` is the version known already.
+        """
         self.viewers += 1
-        ends_at = time.monotonic() + LONGEST_SECONDS
+        ends_at = time.monotonic() + min(longest, LONGEST_SECONDS)
+        if session is not None:
+            self._sessions[session] += 1
         try:
             if self._task is None:
                 self._task = asyncio.create_task(self._keep_reading(), name="live")
-            while not self._closed:
+            while not self._closed and session not in self._ended:
                 news, state = self._news, self._state
                 if state is not None and state.version != seen:
                     seen = state.version
@@ -86,6 +103,14 @@ class Live:
                     return
         finally:
             self.viewers -= 1
+            if session is not None:
+                self._forget(session)
+
+    def log_out(self, session: str) -> None:
+        """Tell whoever watches by this log-in nothing more, from now on."""
+        if session in self._sessions:
+            self._ended.add(session)
+            self._tell()
 
     def close(self) -> None:
         """Let everybody go, now: the server waits for them before it stops."""
@@ -101,6 +126,9 @@ class Live:
         try:
             while self.viewers and not self._closed:
                 try:
+                    # Before what is read is shown.
+                    for session in await self.read.ended(list(self._sessions)):
+                        self.log_out(session)
                     found = await self.read.signals()
                     if found != signals or age >= SUMS_AT_LEAST_EVERY:
                         sums, age = await self.read.sums(), 0
@@ -119,6 +147,12 @@ class Live:
         if self._state is None or state.version != self._state.version:
             self._state = state
             self._tell()
+
+    def _forget(self, session: str) -> None:
+        self._sessions[session] -= 1
+        if not self._sessions[session]:
+            del self._sessions[session]
+            self._ended.discard(session)
 
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()

@@ -251,7 +251,7 @@ async def running_service(
                 commit_timeout_seconds=settings.commit_timeout_seconds,
                 max_waiting=settings.max_waiting_requests,
                 connections=settings.database_connections,
-                engine_schema=ENGINE,
+                schema_is_current=True,
             )
         )
         forgotten = Forgotten(record)

@@ -18,9 +18,11 @@ from alembic.runtime.migration import HeadMaintainer, MigrationContext
 from sqlalchemy import Connection, MetaData, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from churn_radar.app import running_service
 from churn_radar.errors import RecordUnusable
 from churn_radar.migrating import ENGINE
 from churn_radar.store import postgres as postgres_module
+from churn_radar.store import schema_postgres
 from churn_radar.store.dialect import Held
 from churn_radar.store.jobs import NAMES
 from churn_radar.store.record import open_record
@@ -32,6 +34,7 @@ from tests.integration.test_schema import REVISIONS
 from tests.support.cutting import way_to
 from tests.support.postgres import SERVER_URL, Scratch, scratch, url_of
 from tests.support.service import clean_environment, run_command
+from tests.support.work import settings_for
 
 PASSWORD = "a-password-of-the-tests"
 
@@ -248,6 +251,22 @@ async def test_two_processes_that_migrate_at_once_make_one_schema(empty: Scratch
     ran = await asyncio.gather(*(run_command("migrate", cwd=tmp_path, env=env) for _ in range(2)))
     assert [code for code, _, _ in ran] == [0, 0], ran
     assert sorted(out.rpartition(": ")[2].strip() for _, out, _ in ran) == ["already current", "created"]
+
+
+async def test_a_start_asks_for_the_schema_once_and_before_anything_of_it_is_used(
+    postgres: Scratch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def noting(url: str, engine: EngineSchema | None = None) -> SchemaState:
+        asked.append(url)
+        return await inspect_postgres(url, engine)
+
+    monkeypatch.setattr(schema_postgres, "inspect_postgres", noting)
+    settings = settings_for(tmp_path, database_url=postgres.url)
+    async with running_service(settings, with_worker=False, sinks=()):
+        pass
+    assert asked == [postgres.url]
 
 
 async def test_without_a_record_a_start_is_refused_with_the_command_to_run(empty: Scratch) -> None:

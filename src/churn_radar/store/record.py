@@ -193,11 +193,13 @@ async def open_record(
     max_waiting: int = 2000,
     connections: int = 10,
     engine_schema: EngineSchema | None = None,
+    schema_is_current: bool = False,
 ) -> AsyncIterator[Record]:
     """Open the record for as long as the context lasts; `on_accepted` hears of each commit's arrivals.
 
     What comes last in the list is for Postgres: `jobs_of_new` is what the statement that stores the door's signals does
-    with them (see `store.jobs`), `connections` bounds the pool, `engine_schema` is what else must be up to date there.
+    with them (see `store.jobs`), `connections` bounds the pool, `engine_schema` is what else must be up to date there,
+    and with `schema_is_current` the caller has asked that already.
     Raises RecordLocked or RecordUnusable (see `churn_radar.store.schema`) before anything is altered.
     """
     if is_postgres(database_url):
@@ -211,6 +213,7 @@ async def open_record(
             max_waiting=max_waiting,
             connections=connections,
             engine_schema=engine_schema,
+            schema_is_current=schema_is_current,
         )
     else:
         opening = _open_file(

@@ -24,6 +24,7 @@ async def open_postgres(
     max_waiting: int,
     connections: int,
     engine_schema: EngineSchema | None,
+    schema_is_current: bool,
 ) -> AsyncIterator[Record]:
     """Open the record for as long as the context lasts, with at most `connections` connections.
 
@@ -31,7 +32,8 @@ async def open_postgres(
 
     Raises RecordUnusable when the database cannot be reached or its schema is not that of this release.
     """
-    await require_current(database_url, engine_schema)
+    if not schema_is_current:
+        await require_current(database_url, engine_schema)
     # One carries the door's rows, which wait for nobody; the rest is for work and for reading.
     for_work = max(1, (connections - 1) // 2)
     door = DoorLine(database_url, jobs_of_new)

@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 PORT_ADVICE = "; stop what uses it, or set CHURN_RADAR_HOST or CHURN_RADAR_PORT"
 KEEP_ALIVE_SECONDS = 75
+# How long a stop waits for answers that are under way.
+GRACE_SECONDS = 5
 LOOK_SECONDS = 5.0
 # What passes by itself, and how often it is tried again.
 AWAY = (RecordAway, RecordUnavailable)
@@ -102,7 +104,7 @@ def server_for(app: ASGIApp, *, http: Literal["ours", "httptools"] = "ours") -> 
             server_header=False,
             date_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=GRACE_SECONDS,
         )
     )
 

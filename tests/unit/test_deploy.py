@@ -12,9 +12,12 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from typer.main import get_command
 
+from churn_radar import serving
 from churn_radar.cli import app
 from churn_radar.intake.door import PATH
 from churn_radar.settings import Settings, variable_name
+from churn_radar.store import line_postgres, postgres_driver
+from churn_radar.work import engine_postgres, feeder, sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
@@ -25,8 +28,16 @@ OURS = {name: service for name, service in SERVICES.items() if service["image"] 
 
 SETTINGS = {variable_name(field) for field in Settings.model_fields}
 COMMANDS = set(get_command(app).commands)  # type: ignore[attr-defined]
-# What closing takes after the work's own grace.
-CLOSING_SECONDS = 10
+# What a stop takes at most beside the work's own grace, while Postgres does not answer: the server's answers under way,
+# the last batch from a buffer, what feeds the work, the engine twice, the record's line and the engine's connections.
+CLOSING_SECONDS = (
+    serving.GRACE_SECONDS
+    + Settings.model_fields["commit_timeout_seconds"].default
+    + max(sweep.STOP_SECONDS, feeder.STOP_SECONDS)
+    + 2 * engine_postgres.STOP_SECONDS
+    + line_postgres.CLOSE_SECONDS
+    + postgres_driver.CLOSE_SECONDS
+)
 GRACE_SECONDS = Settings.model_fields["shutdown_grace_seconds"].default
 USER = int(re.findall(r"USER (\d+):", (ROOT / "Dockerfile").read_text())[0])
 
@@ -146,9 +157,17 @@ def test_pods_have_no_rights_take_over_before_others_go_and_are_given_time_to_en
         assert container["args"][0] in COMMANDS
 
 
-def test_the_door_is_killed_for_silence_and_passed_over_when_not_ready() -> None:
-    [door] = documents("serve.yaml")
-    container = door["spec"]["template"]["spec"]["containers"][0]
+@pytest.mark.parametrize(
+    ("name", "port"), [("serve.yaml", "CHURN_RADAR_PORT"), ("worker.yaml", "CHURN_RADAR_WORKER_PORT")]
+)
+def test_a_pod_is_killed_for_silence_and_passed_over_when_not_ready(name: str, port: str) -> None:
+    [deployment] = documents(name)
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    [config] = documents("config.yaml")
+    [opened] = container["ports"]
+    assert opened["containerPort"] == int(config["data"][port])
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] == opened["name"]
     assert container["startupProbe"]["httpGet"]["path"] == "/healthz"
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"

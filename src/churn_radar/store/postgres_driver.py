@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 POOL_SIZE = 4
 CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
+CLOSE_SECONDS = 5.0
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 2.0
 # A connection that a firewall has forgotten says nothing: the one that only listens is asked now and then.
@@ -89,7 +90,7 @@ class PatientDriver(Driver):
             await asyncio.wait({self._listening})
         if self._pool is not None:
             try:
-                await asyncio.wait_for(self._pool.close(), timeout=5)
+                await asyncio.wait_for(self._pool.close(), timeout=CLOSE_SECONDS)
             except (*PASSING, asyncpg.PostgresError):
                 self._pool.terminate()
 

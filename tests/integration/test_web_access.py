@@ -13,8 +13,9 @@ import pytest
 import pytest_asyncio
 
 from churn_radar.access import fingerprint
+from churn_radar.throttle import Throttle
 from churn_radar.web.headers import CONTENT_SECURITY_POLICY
-from churn_radar.web.session import COOKIE
+from churn_radar.web.session import COOKIE as NAME
 from churn_radar.web.site import ROOMS
 from churn_radar.web.static_files import static_files
 from tests.support.pages import READER_KEY, browsing, tags, token_of
@@ -27,6 +28,8 @@ PROXIED: dict[str, Any] = {
     "proxy_user_header": "X-Forwarded-User",
     "proxy_operators": "ann@example.com",
 }
+# As it is called over https, at the root of a host.
+COOKIE = f"__Host-{NAME}"
 # What everybody may ask for: the log-in and what it is made of, and links that are signed themselves.
 OPEN = {"login", "log_in", "log_out", "static", "outcome_link", "use_outcome_link"}
 
@@ -39,10 +42,11 @@ async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runnin
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def unthrottled(live: Running) -> Running:
-    """The same, with no wrong key remembered."""
-    live.service.throttle = type(live.service.throttle)()
-    return live
+async def unthrottled(live: Running) -> AsyncIterator[Running]:
+    """The same, with no wrong key remembered, before and after."""
+    live.service.throttle = Throttle()
+    yield live
+    live.service.throttle = Throttle()
 
 
 def routes(method: str) -> dict[str, str]:
@@ -120,19 +124,24 @@ async def test_the_cookie_is_for_this_site_and_no_script(live: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "secure"),
+    ("told", "prefix", "path"),
     [
-        ({"environment": "development"}, False),
-        ({"public_url": "http://radar.example"}, False),
-        ({"public_url": "https://radar.example"}, True),
+        ({"environment": "development"}, "", "/"),
+        ({"public_url": "http://radar.example"}, "", "/"),
+        ({"public_url": "https://radar.example"}, "__Host-", "/"),
+        ({"public_url": "https://ops.example/churn"}, "__Secure-", "/churn"),
     ],
 )
-async def test_cookies_go_over_http_where_there_is_nothing_else(
-    tmp_path: Path, told: dict[str, Any], secure: bool
+async def test_cookies_are_called_what_browsers_hold_them_to_and_go_over_http_where_there_is_nothing_else(
+    tmp_path: Path, told: dict[str, Any], prefix: str, path: str
 ) -> None:
     async with service(tmp_path, with_worker=False, **told) as own:
         given = (await own.stranger.get("/desk/login")).headers["set-cookie"]
-    assert ("Secure" in given) is secure
+    assert given.startswith(f"{prefix}churn_radar_login=")
+    assert f"; Path={path};" in given
+    # Browsers refuse a prefixed cookie that is not Secure, or that names a Domain.
+    assert ("; Secure" in given) is bool(prefix)
+    assert "domain" not in given.lower()
 
 
 async def test_a_browser_that_keeps_no_cookie_is_told_why_it_cannot_log_in(live: Running) -> None:

@@ -56,7 +56,7 @@ async def _find(request: Request) -> Visitor | None:
     if not service.keys.all:
         return Visitor(ANYONE, csrf_token(service.signing_key, ANYONE.name))
     sessions: Sessions = service.sessions
-    session = sessions.read(request.cookies.get(COOKIE, ""), service.now())
+    session = sessions.read(cookie_of(request, COOKIE) or "", service.now())
     key = sessions.holder(session, service.keys) if session else None
     if session is None or key is None:
         return None
@@ -159,15 +159,36 @@ def set_session(request: Request, response: Response, session: Session) -> None:
 def set_cookie(request: Request, response: Response, name: str, value: str, *, seconds: int) -> None:
     """A cookie that no script reads and no other site's form carries; 0 seconds take it away."""
     response.set_cookie(
-        name,
+        cookie_name(request, name),
         value,
         max_age=seconds,
-        path=request.scope.get("root_path") or "/",
+        path=_path(request),
         secure=is_secure(request.app.state.service.settings),
         httponly=True,
         # Strict would show the log-in page to whoever follows a link from a mail.
         samesite="lax",
     )
+
+
+def cookie_of(request: Request, name: str) -> str | None:
+    """What the browser sends back of a cookie of ours."""
+    return request.cookies.get(cookie_name(request, name))
+
+
+def cookie_name(request: Request, name: str) -> str:
+    """The name with what browsers hold it to (RFC 6265bis, 4.1.3), as far as the deployment allows.
+
+    `__Host-`: set by this very host, over https, for every path, so that no neighbour (another host of the domain, or
+    somebody on the way who speaks plain http) can put one of theirs in its place. Below a path prefix `__Secure-`,
+    which asks for https alone; over plain http browsers would take neither.
+    """
+    if not is_secure(request.app.state.service.settings):
+        return name
+    return f"{'__Host-' if _path(request) == '/' else '__Secure-'}{name}"
+
+
+def _path(request: Request) -> str:
+    return request.scope.get("root_path") or "/"
 
 
 def is_secure(settings: Settings) -> bool:

@@ -20,6 +20,7 @@ from churn_radar.web.base import go_to, page
 from churn_radar.web.guard import (
     OpenRoute,
     Visitor,
+    cookie_of,
     find_visitor,
     require_our_form,
     set_cookie,
@@ -43,7 +44,7 @@ def _form(
     request: Request, status: int = 200, problem: str | None = None, wait: float = 0.0, to: str = "/"
 ) -> Response:
     """The log-in page, with a cookie that its form has to come back with."""
-    token = request.cookies.get(LOGIN_COOKIE) or secrets.token_urlsafe(18)
+    token = cookie_of(request, LOGIN_COOKIE) or secrets.token_urlsafe(18)
     seconds = math.ceil(wait)
     response = page(
         request,
@@ -83,7 +84,7 @@ async def log_in(
     """Begin a session. Wrong keys cost time, and the page says how much."""
     service = request.app.state.service
     to, throttle, address = next_page(next), service.throttle, address_of(request)
-    token = request.cookies.get(LOGIN_COOKIE)
+    token = cookie_of(request, LOGIN_COOKIE)
     if token is None:
         return _form(request, 400, NO_COOKIE, to=to)
     await require_our_form(request, csrf_token(service.signing_key, f"log-in {token}"))

@@ -120,6 +120,8 @@ class Service:
     quarantine: Quarantine = field(init=False)
     balance: Balance = field(init=False)
     live: Live = field(init=False, repr=False)
+    # Whether it serves the one command of this process and nobody else: no address leads here.
+    is_command: bool = False
     _checked: float = field(default=0.0, repr=False)
     _checking: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
@@ -315,7 +317,9 @@ async def running_service(
         if record.path is None:
             timers["forgotten"] = forgotten.keep_fresh()
         if with_worker:
-            timers["retention"] = Retention(record, settings.retention_days).keep_on()
+            timers["retention"] = Retention(
+                record, settings.retention_days, audit_days=settings.audit_retention_days
+            ).keep_on()
             timers["reminders"] = Reminders(record, outlets.sinks, outlets.filters, links).keep_on()
             timers["digests"] = Digests(
                 record,

@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 
-from churn_radar.api.audit import COMMAND_AGENT
 from churn_radar.app import create_app, running_service
 from churn_radar.errors import RecordLocked, StartError
 from churn_radar.settings import Settings
@@ -69,7 +68,7 @@ async def reach(settings: Settings, url: str, *, sinks: Sequence[Sink] | Outlets
         inspect_record(sqlite_path(settings.database_url)) is SchemaState.EMPTY
     ):
         raise StartError(f"there is no record yet at {settings.database_url}; nothing to do")
-    headers = {"User-Agent": COMMAND_AGENT}
+    headers = {"User-Agent": "churn-radar"}
     if settings.api_keys:
         headers["X-API-Key"] = settings.api_keys[0].get_secret_value()
     async with AsyncExitStack() as stack:
@@ -80,6 +79,7 @@ async def reach(settings: Settings, url: str, *, sinks: Sequence[Sink] | Outlets
         except RecordLocked:
             pass
         else:
+            service.is_command = True
             told_url, transport = None, httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
         http = httpx.AsyncClient(
             base_url=url if transport is None else _HERE, headers=headers, timeout=TIMEOUT_SECONDS, transport=transport

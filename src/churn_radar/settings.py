@@ -476,6 +476,17 @@ class Settings(BaseSettings):
         examples=["365"],
     )
 
+    audit_retention_days: int | None = Field(
+        None,
+        ge=30,
+        le=36_500,
+        description=(
+            "Days after which lines of the audit trail are removed, at least RETENTION_DAYS where that is set: a line "
+            "outlives what it tells of. Empty: never."
+        ),
+        examples=["730"],
+    )
+
     # -- the quarantine
     quarantine_max_megabytes: int = Field(
         256,
@@ -650,6 +661,15 @@ class Settings(BaseSettings):
             raise WrongTogether(
                 "CHURN_RADAR_RETENTION_DAYS",
                 "shorter than CHURN_RADAR_COOL_DOWN_HOURS; a customer whose brief is gone is researched anew",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_trail_outlasts_what_it_tells_of(self) -> Self:
+        if self.audit_retention_days is not None and self.audit_retention_days < (self.retention_days or 0):
+            raise WrongTogether(
+                "CHURN_RADAR_AUDIT_RETENTION_DAYS",
+                "shorter than CHURN_RADAR_RETENTION_DAYS; nobody could tell any more who looked at what is still there",
             )
         return self
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,11 @@ def test_forget_tells_first_and_does_it_when_told_so(record: Path, tmp_path: Pat
     code, told = run("forget", "jane@acme.co", "--let-in")
     assert code == 0, told
     assert "let in again: events about this person are kept from now on\n" in told
+
+
+def test_the_trail_knows_a_command_that_had_the_record_to_itself(record: Path) -> None:
+    code, told = run("forget", "jane@acme.co", "--yes")
+    assert code == 0, told
+    with closing(sqlite3.connect(record)) as connection:
+        lines = connection.execute("SELECT action, via FROM audit").fetchall()
+    assert lines == [("forget", "command")]

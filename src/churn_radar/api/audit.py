@@ -20,8 +20,6 @@ from churn_radar.triage.text import clean_text, hide_mail
 
 router = APIRouter(tags=["audit"], dependencies=[Depends(require_operator)], route_class=KeyedRoute)
 
-# How our own commands name themselves, beside or through a running service.
-COMMAND_AGENT = "churn-radar"
 NAMED_AT_MOST = 5
 # Five ids, or the name of a file; longer is only what somebody made up.
 LONGEST = 500
@@ -32,7 +30,10 @@ class AuditLine(BaseModel):
 
     at: datetime
     who: str = Field(description="The fingerprint of an API key (`printf %s KEY | sha256sum`), or a proxy's user.")
-    via: str = Field(description="page, api or command.")
+    via: str = Field(
+        description="page, api, link, or command: by one that had the record to itself. One beside a running service "
+        "comes by its API, as anybody with the key may, and is called that."
+    )
     action: str = Field(description="What was asked for: replay, drop, export, import, post event, log in, ...")
     subject: str | None = Field(description="Ids of what it was done to; never of customers.")
     detail: str | None
@@ -66,7 +67,8 @@ async def note(
     take gets into the trail.
     """
     service = request.app.state.service
-    if via == "api" and request.headers.get("user-agent", "").startswith(COMMAND_AGENT):
+    # What a request says of itself anybody can say; that nobody can reach this process but its command, it knows.
+    if via == "api" and service.is_command:
         via = "command"
     change = Change(service.now(), who.name, via, action, _fit(subject), _fit(detail))
     await service.record.write(lambda connection: write_change(connection, change))

@@ -16,8 +16,8 @@ from churn_radar.store.tables import audit
 class Change:
     """One line of the trail.
 
-    `via` is page, api or command. `subject` names what it was done to by ids of events, signals or briefs; neither it
-    nor `detail` may hold secrets, or names, ids and addresses of customers: the trail outlives them.
+    `via` is page, api, link or command. `subject` names what it was done to by ids of events, signals or briefs;
+    neither it nor `detail` may hold secrets, or names, ids and addresses of customers: the trail outlives them.
     """
 
     at: datetime

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.outcome.rules import CLOSING
 from churn_radar.store.at_risk import take_off
-from churn_radar.store.tables import UNFINISHED, Status, briefs, customers, signals
+from churn_radar.store.tables import UNFINISHED, Status, audit, briefs, customers, signals
 
 # Signals at their end; a quarantined one waits for a release that understands it.
 FINISHED = (Status.SKIPPED, Status.DEAD, Status.BRIEFED, Status.JOINED)
@@ -92,6 +92,18 @@ async def remove_signals(
     done = [row.seq for row in old if row.updated_at < before and row.brief_seq is None]
     removed = await _remove(connection, done, ()) if done else 0
     return removed, page[-1].seq if len(page) == limit and len(old) == len(page) else None
+
+
+async def remove_changes(connection: AsyncConnection, *, before: datetime, after: int, limit: int) -> Page:
+    """Lines of the audit trail from before a moment."""
+    rows = await connection.execute(
+        select(audit.c.seq, audit.c.at).where(audit.c.seq > after).order_by(audit.c.seq).limit(limit)
+    )
+    page = rows.all()
+    old = [row.seq for row in page if row.at < before]
+    if old:
+        await connection.execute(delete(audit).where(audit.c.seq.in_(old)))
+    return len(old), page[-1].seq if len(page) == limit and len(old) == len(page) else None
 
 
 async def remove_customers(connection: AsyncConnection, *, before: datetime, after: int, limit: int) -> Page:

@@ -1,5 +1,7 @@
 """Once an hour: what is older than RETENTION_DAYS goes, in small pages, by one replica at a time.
 
+The audit trail has a bound of its own, AUDIT_RETENTION_DAYS: its lines are to outlive what they tell of.
+
 Sums outlive what they add up: those of the outcomes, of what was at risk by day, and the ledger of credits.
 """
 
@@ -17,7 +19,7 @@ from churn_radar.errors import RecordUnavailable
 from churn_radar.store.dialect import Held, try_hold
 from churn_radar.store.outcome_sums import count_new
 from churn_radar.store.record import Record
-from churn_radar.store.retention import FINISHED, Page, remove_briefs, remove_customers, remove_signals
+from churn_radar.store.retention import FINISHED, Page, remove_briefs, remove_changes, remove_customers, remove_signals
 from churn_radar.store.tables import Status
 from churn_radar.work.steps import utc_now
 
@@ -45,6 +47,10 @@ def _signals(status: Status) -> Remove:
     return remove
 
 
+async def _audit(connection: AsyncConnection, before: datetime, after: int) -> Page:
+    return await remove_changes(connection, before=before, after=after, limit=PAGE)
+
+
 # In this order: a signal is needed by its brief, a customer by both.
 STEPS: dict[str, Remove] = {
     "briefs": _briefs,
@@ -60,6 +66,7 @@ class Retention:
     record: Record
     days: int | None
     now: Callable[[], datetime] = utc_now
+    audit_days: int | None = None
 
     async def keep_on(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Look once an hour, for as long as the service runs; a failure is told, and tried again."""
@@ -77,17 +84,18 @@ class Retention:
         while await self.record.write(lambda connection: count_new(connection, limit=PAGE, now=self.now())) == PAGE:
             pass
         removed: dict[str, int] = {}
-        if self.days is None:
-            return removed
-        before = self.now() - timedelta(days=self.days)
-        for name, remove in STEPS.items():
+        steps = [(name, remove, self.days) for name, remove in STEPS.items()]
+        for name, remove, days in (*steps, ("audit lines", _audit, self.audit_days)):
+            if days is None:
+                continue
+            before = self.now() - timedelta(days=days)
             after: int | None = 0
             while after is not None:
                 count, after = await self.record.write(_one_page(remove, before, after))
                 if count:
                     removed[name] = removed.get(name, 0) + count
         if removed:
-            log.info("retention.removed", days=self.days, **{n.replace(" ", "_"): c for n, c in removed.items()})
+            log.info("retention.removed", **{n.replace(" ", "_"): c for n, c in removed.items()})
         return removed
 
 

@@ -18,11 +18,12 @@ from churn_radar.errors import SettingsError
 from churn_radar.intake.door import PATH
 from churn_radar.intake.events import to_quarantine
 from churn_radar.sending import signed_headers
-from churn_radar.store.quarantine import load_bodies
+from churn_radar.store.quarantine import load_bodies, oldest_bodies
 from churn_radar.store.signals import quarantined_body
 from churn_radar.store.tables import Status, quarantined_bodies, signals
 from churn_radar.work import quarantine as room
 from churn_radar.work.quarantine import DROPPED, Quarantine
+from tests.support.postgres import Scratch
 from tests.support.work import SECRET, Running, Workshop, logged, payload, service, until, workshop
 
 NAME = "record-quarantine-20261124.jsonl"
@@ -244,6 +245,65 @@ async def test_a_crash_between_file_and_record_exports_twice_and_brings_back_onc
 
     assert (done.brought_back, done.already_here, done.unreadable) == (2, 2, 0)
     assert [await body_of(shop, seq) for seq in seqs] == [b"%0100d" % number for number in range(2)]
+
+
+@pytest.fixture
+async def two(postgres: Scratch, tmp_path: Path) -> AsyncIterator[list[Workshop]]:
+    """Two replicas, whose files go to folders of their own."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    async with workshop(tmp_path) as one, workshop(tmp_path) as other:
+        yield [one, other]
+
+
+async def test_of_two_replicas_one_exports_and_the_other_leaves_it_to_it(
+    two: list[Workshop], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = keeper(two[0], folder=tmp_path / "one"), keeper(two[1], folder=tmp_path / "two")
+    await fill(two[0], 15)
+    append, reached, go_on = room._append, asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def held_up(path: Path, *more: Any) -> None:
+        append(path, *more)
+        if path.parent.name == "one":
+            loop.call_soon_threadsafe(reached.set)
+            go_on.wait(30)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "_append", held_up)
+        exporting = asyncio.create_task(one.tidy())
+        await reached.wait()
+        assert await other.tidy() == 0
+        by_hand = asyncio.create_task(other.export(await kept(two[1])))
+        go_on.set()
+        assert await exporting == 6
+    # What somebody asks for by hand waits for its turn, and finds the rest.
+    assert (await by_hand)[0] == 9
+    told = [line["body"] for folder in ("one", "two") for line in exported(tmp_path / folder)]
+    assert sorted(told) == [f"{number:0100d}" for number in range(15)]
+
+
+async def test_what_one_replica_breaks_off_another_takes_up(
+    two: list[Workshop], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = keeper(two[0], folder=tmp_path / "one"), keeper(two[1], folder=tmp_path / "two")
+    await fill(two[0], 15)
+
+    async def killed(*_: object) -> list[int]:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(one, "_take_out", killed)
+    with pytest.raises(asyncio.CancelledError):
+        await one.tidy()
+
+    assert await other.tidy() == 6
+    assert await other.size() == (9, 900)
+
+
+async def kept(shop: Workshop) -> list[int]:
+    async with shop.record.read() as connection:
+        return [seq for seq, _ in await oldest_bodies(connection, 100)]
 
 
 async def test_the_running_service_keeps_the_bound_by_itself(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class Held(IntEnum):
     COPY = 0x43520005
     TOMBSTONES = 0x43520006
     RETENTION = 0x43520007
+    QUARANTINE = 0x43520008
 
 
 def insert_or_ignore(table: Table) -> sqlite.Insert:

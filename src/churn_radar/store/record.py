@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from churn_radar.errors import RecordLocked, RecordUnavailable, RecordUnusable
 from churn_radar.store.arrivals import Accepted, Arrival
+from churn_radar.store.dialect import Held
 from churn_radar.store.postgres import is_postgres
 from churn_radar.store.schema import sqlite_path, upgrade_record
 from churn_radar.store.schema_postgres import EngineSchema
@@ -57,7 +58,9 @@ class Record:
         engines: Sequence[Engine],
         path: Path | None = None,
         scrub: Callable[[], Awaitable[bool]] | None = None,
+        alone: Callable[[Held, bool], AbstractAsyncContextManager[bool]] | None = None,
     ) -> None:
+        self._alone = alone
         self._scrub = scrub
         self._engine = engine
         self._rows = rows
@@ -93,6 +96,20 @@ class Record:
         with self._reading("cannot be read"):
             async with self._engine.connect() as connection:
                 yield connection
+
+    @asynccontextmanager
+    async def alone(self, held: Held, *, wait: bool = True) -> AsyncIterator[bool]:
+        """While the block runs no other process holds this; with `wait` off it is told False where one does.
+
+        For what takes longer than a transaction may. Where the connection to the database is lost meanwhile, another
+        process may begin beside this one. Raises RecordUnavailable, also when it would take too long to wait for. A
+        file has one process, which takes turns by itself.
+        """
+        if self._alone is None:
+            yield True
+            return
+        async with self._alone(held, wait) as ours:
+            yield ours
 
     async def scrub(self) -> bool:
         """Leave nothing of what was deleted in the files; False when a reader was in the way all the time.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from churn_radar.store.arrivals import Accepted
-from churn_radar.store.line_postgres import DoorLine
-from churn_radar.store.postgres import make_engine, unavailable
+from churn_radar.store.dialect import Held
+from churn_radar.store.line_postgres import CLOSE_SECONDS, DoorLine
+from churn_radar.store.postgres import connect, make_engine, unavailable
 from churn_radar.store.record import Record
 from churn_radar.store.schema_postgres import EngineSchema, require_current
 from churn_radar.store.transactions import Transactions
@@ -55,6 +57,7 @@ async def open_postgres(
             check=transactions.check,
             reading=unavailable,
             engines=[engine.sync_engine for engine in (reading, work)],
+            alone=partial(_alone, database_url),
         )
     finally:
         await rows.stop()
@@ -62,3 +65,21 @@ async def open_postgres(
         await door.close()
         for engine in (work, reading):
             await engine.dispose()
+
+
+@asynccontextmanager
+async def _alone(database_url: str, held: Held, wait: bool) -> AsyncIterator[bool]:
+    """Hold this by a connection of its own: what ends the connection lets it go, whatever becomes of the process."""
+    with unavailable("cannot be held"):
+        connection = await connect(database_url)
+    try:
+        with unavailable("cannot be held"):
+            if wait:
+                await connection.execute("SELECT pg_advisory_lock($1, 0)", held)
+                ours = True
+            else:
+                ours = await connection.fetchval("SELECT pg_try_advisory_lock($1, 0)", held)
+        yield ours
+    finally:
+        with suppress(Exception):
+            await connection.close(timeout=CLOSE_SECONDS)

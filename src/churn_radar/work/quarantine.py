@@ -1,7 +1,8 @@
 """The quarantine: bodies that this release does not understand, kept within a bound and never lost.
 
 Beyond the bound the oldest are exported: written to a file beside the record and synced to disk, and only then
-deleted from the record. A crash in between exports them twice; bringing them back knows each by its key.
+deleted from the record. A crash in between exports them twice; bringing them back knows each by its key. Of several
+replicas, each with a folder of its own, one exports at a time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from churn_radar.durable import append_lines
 from churn_radar.errors import RecordUnavailable, SettingsError
 from churn_radar.privacy.spotting import named_in
 from churn_radar.store.arrivals import Arrival
+from churn_radar.store.dialect import Held
 from churn_radar.store.quarantine import (
     KeptBody,
     bring_back,
@@ -108,16 +110,28 @@ class Quarantine:
     async def tidy(self) -> int:
         """Export the oldest bodies when there are more bytes than allowed; returns how many.
 
+        Leaves it to another replica that is at it.
         Raises OSError when the file cannot be written, RecordUnavailable when the record cannot be read or written.
         """
-        count, (_, size) = 0, await self.size()
-        if size <= self.max_bytes:
+        if not await self._is_too_large():
             return 0
+        async with self._exporting, self._record.alone(Held.QUARANTINE, wait=False) as ours:
+            # Whoever was at it before may have done it all.
+            if ours and await self._is_too_large():
+                return await self._export_oldest()
+        return 0
+
+    async def _is_too_large(self) -> bool:
+        _, size = await self.size()
+        return size > self.max_bytes
+
+    async def _export_oldest(self) -> int:
+        count, (_, size) = 0, await self.size()
         while size > self.max_bytes * LOW_WATER:
             async with self._record.read() as connection:
                 oldest = await oldest_bodies(connection, PAGE)
             wanted = as_many_as(oldest, size - int(self.max_bytes * LOW_WATER))
-            exported, _ = await self.export([seq for seq, _ in wanted])
+            exported, _ = await self._export([seq for seq, _ in wanted])
             if not exported:
                 break
             count += exported
@@ -129,23 +143,26 @@ class Quarantine:
 
         Raises OSError or RecordUnavailable; what was not written and synced is not deleted.
         """
+        async with self._exporting, self._record.alone(Held.QUARANTINE):
+            return await self._export(seqs)
+
+    async def _export(self, seqs: Sequence[int]) -> tuple[int, str | None]:
         count, name = 0, None
-        async with self._exporting:
+        async with self._record.read() as connection:
+            left = await sizes_of(connection, seqs)
+        while left:
+            page = as_many_as(left[:PAGE], PAGE_BYTES)
+            left = left[len(page) :]
             async with self._record.read() as connection:
-                left = await sizes_of(connection, seqs)
-            while left:
-                page = as_many_as(left[:PAGE], PAGE_BYTES)
-                left = left[len(page) :]
-                async with self._record.read() as connection:
-                    bodies = await load_bodies(connection, [seq for seq, _ in page])
-                path = await asyncio.to_thread(self._file)
-                now = self._now()
-                await asyncio.to_thread(_append, path, bodies, now)
-                gone = await self._take_out(
-                    [body.seq for body in bodies], f"exported to {path.name}; `quarantine import` brings it back"
-                )
-                count, name = count + len(gone), path.name
-                log.warning("quarantine.exported", bodies=len(gone), bytes=sum(s for _, s in page), file=str(path))
+                bodies = await load_bodies(connection, [seq for seq, _ in page])
+            path = await asyncio.to_thread(self._file)
+            now = self._now()
+            await asyncio.to_thread(_append, path, bodies, now)
+            gone = await self._take_out(
+                [body.seq for body in bodies], f"exported to {path.name}; `quarantine import` brings it back"
+            )
+            count, name = count + len(gone), path.name
+            log.warning("quarantine.exported", bodies=len(gone), bytes=sum(s for _, s in page), file=str(path))
         return count, name
 
     async def drop(self, seqs: Sequence[int]) -> list[int]:

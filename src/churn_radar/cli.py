@@ -270,7 +270,7 @@ def simulate(
     requests_per_minute: Annotated[int, typer.Option(min=1, help="Mavera's rate limit.")] = 60,
     mavera_credits: Annotated[int | None, typer.Option(min=0, help="Mavera's balance; else endless.")] = None,
     customerio_fault: Annotated[
-        list[str] | None, typer.Option(help="A fault of the App API: NAME or NAME:TIMES, as below.")
+        list[str] | None, typer.Option(help="A fault of the App API: NAME or NAMExTIMES, as below.")
     ] = None,
     mavera_fault: Annotated[list[str] | None, typer.Option(help="A fault of Mavera, likewise.")] = None,
 ) -> None:

@@ -73,6 +73,30 @@ async def test_nothing_keeps_anybody_out_and_nothing_is_cut_off(
         assert not wrong
 
 
+async def test_lists_fit_a_tablet_whichever_way_it_is_held(desk: Desk, pages: dict[str, str]) -> None:
+    await desk.log_in()
+    wrong: dict[str, object] = {}
+    for width in (800, 1024, 1120):
+        await desk.page.set_viewport_size({"width": width, "height": 800})
+        for kind in ("/desk/today", "/desk/briefs", "/desk/outcomes", "/desk/signals"):
+            await desk.page.goto(pages[kind])
+            if cut_off := await desk.cut_off():
+                wrong[f"{kind} at {width} px"] = cut_off
+    assert not wrong
+
+
+async def test_on_a_phone_a_reason_stands_below_its_status_not_below_the_label(desk: Desk) -> None:
+    await desk.log_in()
+    await desk.page.set_viewport_size({"width": 360, "height": 800})
+    await desk.page.goto("/desk/signals")
+    cell = desk.page.locator("td[data-label='Stands at']").filter(has=desk.page.locator(".clip")).first
+    status = await cell.locator(".badge").bounding_box()
+    reason = await cell.locator(".clip").bounding_box()
+    assert status is not None
+    assert reason is not None
+    assert reason["x"] == status["x"]
+
+
 async def test_the_keyboard_reaches_the_main_part_first_and_shows_where_it_is(
     desk: Desk, morning: ServiceProcess
 ) -> None:

@@ -71,6 +71,8 @@ def settings_for(folder: Path, **told: Any) -> Settings:
             "mavera_api_key": MAVERA_KEY,
             "api_keys": KEY,
             **current().settings(folder),
+            # Else, on Postgres, it would be the working folder, where one test's files meet the next one.
+            "quarantine_folder": folder,
             "retry_delays_seconds": (0.01, 0.01, 0.01),
             "in_call_attempts": 1,
             "unknown_customer_retry_seconds": 0.01,

@@ -166,6 +166,17 @@ async def test_a_migration_that_breaks_off_before_the_engines_tables_goes_on_wit
     assert await inspect_postgres(empty.url, ENGINE) is SchemaState.CURRENT
 
 
+async def test_the_engines_tables_of_a_release_without_our_index_are_given_it(empty: Scratch) -> None:
+    await migrate_postgres(empty.url, ENGINE)
+    assert await inspect_postgres(empty.url, ENGINE) is SchemaState.CURRENT
+    empty.run(f"DROP INDEX {NAMES.queue_table}_next_due_idx")
+
+    assert await migrate_postgres(empty.url, ENGINE) is SchemaState.OLDER
+
+    assert await inspect_postgres(empty.url, ENGINE) is SchemaState.CURRENT
+    assert await migrate_postgres(empty.url, ENGINE) is SchemaState.CURRENT
+
+
 async def test_what_one_revision_has_locked_is_free_while_the_next_is_made_and_nobody_else_may_migrate(
     empty: Scratch,
 ) -> None:

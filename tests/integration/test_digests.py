@@ -17,7 +17,7 @@ from churn_radar.sinks.digest import Period, read_plans
 from churn_radar.sinks.message import Message
 from churn_radar.sinks.protocol import Speaker
 from churn_radar.store.digests import read_digest_figures
-from churn_radar.store.outcomes import set_outcome
+from churn_radar.store.outcomes import set_outcome, snooze
 from churn_radar.store.tables import digests
 from churn_radar.work.digests import LEASE, Digests
 from tests.support.work import ListSink, Workshop, payload, workshop
@@ -110,6 +110,29 @@ async def test_one_that_was_missed_while_nobody_was_there_comes_once_and_late(sh
     assert not await later.once(MORNING)
 
     assert [message.id for message in desk(shop).said] == ["digest morning 2026-11-28"]
+
+
+async def test_after_an_outage_the_whole_gap_is_told_and_the_next_one_is_as_ever(shop: Workshop) -> None:
+    replica = digests_of(shop)
+    await replica.once(MORNING)
+    await shop.briefed(payload("cust_1001"))
+    shop.clock.forward(DAY)
+    desk(shop).errors += [OSError(), OSError()]
+    await replica.once(MORNING)
+    shop.clock.forward(timedelta(minutes=2))
+    await replica.once(MORNING)
+    assert (await stand(shop))["2026-11-25"] == "dead"
+    await shop.briefed(payload("cust_1003", "complained"))
+    shop.clock.forward(2 * DAY)
+
+    assert await digests_of(shop).once(MORNING)
+    shop.clock.forward(DAY)
+    assert await digests_of(shop).once(MORNING)
+
+    first, second = (dict(message.facts) for message in desk(shop).said)
+    assert first["New briefs"] == "2, $12,650 a month (1 complained, 1 unsubscribed)"
+    assert first["Covers"].startswith("all since 2026-11-24 08:00 (UTC)")
+    assert (second["New briefs"], "Covers" in second) == ("0, $0 a month", False)
 
 
 async def test_a_sink_that_is_down_gets_it_later_and_then_it_is_given_up(shop: Workshop) -> None:
@@ -222,6 +245,12 @@ async def test_the_figures_are_those_of_the_period_and_of_now(shop: Workshop) ->
             connection, newest.id, Outcome.SAVED, note=None, who="somebody", now=shop.clock()
         )
     )
+    oldest = (await shop.briefs())[-1]
+    await shop.record.write(
+        lambda connection: snooze(
+            connection, oldest.id, until=shop.clock() + DAY, note=None, who="somebody", now=shop.clock()
+        )
+    )
     period = Period("x", shop.clock() - timedelta(hours=2), shop.clock() - timedelta(hours=1))
 
     async with shop.record.read() as connection:
@@ -237,4 +266,5 @@ async def test_the_figures_are_those_of_the_period_and_of_now(shop: Workshop) ->
     assert [dear.mrr for dear in early.dearest] == [Decimal(11800), Decimal(850)]
     assert (early.outcomes, early.waiting, early.dead, early.undelivered) == ({}, 1, 0, 0)
     assert (late.briefs, late.outcomes) == (1, {"saved": (1, Decimal(320))})
+    assert (late.came_back, late.put_aside) == (0, 1)
     assert (late.at_risk, late.at_risk_mrr) == (2, Decimal(12650))

@@ -20,6 +20,7 @@ from churn_radar.sinks.digest import (
     first_day,
     next_due,
     read_plans,
+    with_missed,
 )
 from churn_radar.sinks.message import Link
 
@@ -152,6 +153,8 @@ FIGURES = Figures(
     waiting=2,
     dead=1,
     undelivered=0,
+    came_back=1,
+    put_aside=4,
 )
 PERIOD = Period("2026-11-24", at("2026-11-23T08:00"), at("2026-11-24T08:00"))
 
@@ -165,6 +168,7 @@ def test_a_digest_tells_what_is_at_risk_what_came_what_became_of_it_and_what_wai
         "At risk": "$12,400.50 a month, 7 customers, last 30 days",
         "New briefs": "3, $1,900 a month (2 unsubscribed, 1 complained)",
         "Outcomes": "1 saved ($850)",
+        "Reminders": "1 came back and wait for somebody, 4 are put aside",
         "Waiting": "2 signals",
     }
     assert message.lines == (("$850 a month", "complained, High-MRR Fintech (Pro plan)"),)
@@ -176,3 +180,36 @@ def test_a_digest_tells_what_is_at_risk_what_came_what_became_of_it_and_what_wai
         4000,
     )
     assert "https://r.example/" in shown
+
+
+WEEK = {"every": "week", "on": "tuesday"}
+
+
+@pytest.mark.parametrize(
+    ("told", "names", "since"),
+    [
+        ({}, ["2026-11-23"], "2026-11-23T08:00"),
+        ({}, ["2026-11-20", "2026-11-19"], "2026-11-20T08:00"),
+        ({}, ["2026-11-19", "2026-11-20"], "2026-11-20T08:00"),
+        ({}, ["2025-01-01"], "2026-10-20T08:00"),
+        ({}, [], "2026-11-23T08:00"),
+        ({}, ["2026-W40", "gibberish"], "2026-11-23T08:00"),
+        # One of a later time, by a clock that was ahead.
+        ({}, ["2026-11-20", "2026-12-01"], "2026-11-20T08:00"),
+        (WEEK, ["2026-W47"], "2026-11-17T08:00"),
+        (WEEK, ["2026-W45", "2026-11-20"], "2026-11-03T08:00"),
+    ],
+)
+def test_a_digest_begins_where_the_last_one_that_was_told_ended_within_bounds(
+    told: dict[str, Any], names: list[str], since: str
+) -> None:
+    period = due_period(plan(**told), at("2026-11-24T09:00"))
+    whole = with_missed(plan(**told), period, names)
+    assert (whole.name, whole.until, whole.since) == (period.name, period.until, at(since))
+    assert whole.has_missed is (whole.since != period.since)
+
+
+def test_a_digest_that_tells_of_missed_ones_says_so() -> None:
+    whole = with_missed(plan(), PERIOD, ["2026-11-20"])
+    facts = dict(digest_message(plan(), whole, FIGURES, currency="USD", at_risk_days=30).facts)
+    assert facts["Covers"] == "all since 2026-11-20 08:00 (UTC), as the digests in between did not get through"

@@ -3,12 +3,14 @@
 A digest is due at a time of day in a time zone, each day or on one day of the week, and tells of what happened since
 the one before would have been due. Where a clock skips that time it is due right after the gap; where it comes twice,
 the first time. A period has a name (`2026-11-24`, `2026-W48`), by which it is sent once.
+
+Where digests before it did not get through, the next one tells of their periods too (`with_missed`), and says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -22,6 +24,8 @@ from churn_radar.sinks.config import FILE, problem_lines
 from churn_radar.sinks.message import Link, Message
 from churn_radar.triage.money import format_money
 
+# Who comes back after longer than that looks at the pages: a digest is of what is news.
+LONGEST_GAP = timedelta(days=35)
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -66,11 +70,15 @@ class Plan(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """What one digest tells of: from the moment when the one before was due until this one is."""
+    """What one digest tells of: from the moment when the one before was due until this one is.
+
+    `has_missed`: from an earlier moment, since those before it did not get through.
+    """
 
     name: str
     since: datetime
     until: datetime
+    has_missed: bool = False
 
 
 def read_plans(tables: Sequence[Mapping[str, Any]], speakers: Collection[str]) -> tuple[Plan, ...]:
@@ -103,6 +111,19 @@ def due_period(plan: Plan, now: datetime) -> Period:
     return Period(_name(plan, day), _moment(plan, day - step), _moment(plan, day))
 
 
+def with_missed(plan: Plan, period: Period, told: Iterable[str]) -> Period:
+    """The period, begun where the last one ended that was told, at most `LONGEST_GAP` before its end.
+
+    `told` are the names of periods that were. Names that the plan no longer gives (it was of the day, and is of the
+    week now) are passed over.
+    """
+    ends = [end for name in told if (end := _end(plan, name)) is not None and end < period.until]
+    last = max(ends, default=period.since)
+    if last >= period.since:
+        return period
+    return replace(period, since=max(last, period.until - LONGEST_GAP), has_missed=True)
+
+
 def next_due(plan: Plan, now: datetime) -> datetime:
     """When the next one is due after `now`."""
     day = now.astimezone(plan.time_zone).date() - timedelta(days=1)
@@ -128,6 +149,14 @@ def first_day(period: str) -> date:
     return date.fromisoformat(period)
 
 
+def _end(plan: Plan, name: str) -> datetime | None:
+    day, form = (name, "%Y-%m-%d") if plan.every is Every.DAY else (f"{name} {plan.on}", "%G-W%V %A")
+    try:
+        return _moment(plan, datetime.strptime(day, form).date())  # noqa: DTZ007  a day, no moment
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Dear:
     """One brief of the period."""
@@ -143,6 +172,8 @@ class Figures:
     """What a digest tells, amounts in the account's currency per month.
 
     Briefs and outcomes are those of the period (`outcomes` by name: how many, and their MRR), the rest is as it stands.
+    `came_back` are briefs that were put aside, have come back and were not touched since, `put_aside` those that are
+    yet to come.
     """
 
     briefs: int
@@ -155,6 +186,8 @@ class Figures:
     waiting: int
     dead: int
     undelivered: int
+    came_back: int = 0
+    put_aside: int = 0
 
 
 def digest_message(
@@ -175,12 +208,19 @@ def digest_message(
             ("At risk", f"{money(figures.at_risk_mrr)} a month, {figures.at_risk} customers, last {at_risk_days} days"),
             ("New briefs", f"{figures.briefs}, {money(figures.brief_mrr)} a month" + (f" ({kinds})" if kinds else "")),
             ("Outcomes", outcomes or "none told"),
+            ("Reminders", f"{figures.came_back} came back and wait for somebody, {figures.put_aside} are put aside"),
             ("Waiting", f"{figures.waiting} signals"),
+            *([("Covers", _covered(plan, period))] if period.has_missed else []),
         ),
         lines=tuple(lines),
         caution=_caution(figures),
         links=tuple(links),
     )
+
+
+def _covered(plan: Plan, period: Period) -> str:
+    since = period.since.astimezone(plan.time_zone)
+    return f"all since {since:%Y-%m-%d %H:%M} ({plan.time_zone}), as the digests in between did not get through"
 
 
 def _caution(figures: Figures) -> str | None:

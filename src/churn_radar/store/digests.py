@@ -16,6 +16,7 @@ from churn_radar.store.dialect import insert_if_new
 from churn_radar.store.tables import DeliveryStatus, Status, briefs, deliveries, digests, signals
 
 DEAREST = 5
+_NEWEST = 10
 _UNFINISHED = (Status.RECEIVED, Status.WAITING, Status.RESEARCHING)
 
 
@@ -69,6 +70,15 @@ async def claim(
     return (found.seq, found.attempts) if found else None
 
 
+async def told_periods(connection: AsyncConnection, name: str) -> Sequence[str]:
+    """The newest periods of a digest that were told; before the first of them, the one since which it is wanted."""
+    of_it = select(digests.c.period).where(digests.c.name == name)
+    # Some: a clock that was set may have told them out of order.
+    told = of_it.where(digests.c.status == DeliveryStatus.DELIVERED).order_by(digests.c.seq.desc()).limit(_NEWEST)
+    found = (await connection.execute(told)).scalars().all()
+    return found or (await connection.execute(of_it.order_by(digests.c.seq).limit(1))).scalars().all()
+
+
 async def settle_digest(
     connection: AsyncConnection,
     seq: int,
@@ -111,6 +121,8 @@ async def read_digest_figures(
         waiting=await _count(connection, signals.c.status.in_(_UNFINISHED)),
         dead=await _count(connection, signals.c.status == Status.DEAD),
         undelivered=await _count(connection, deliveries.c.status == DeliveryStatus.DEAD),
+        came_back=await _count(connection, briefs.c.reminded_at.is_not(None)),
+        put_aside=await _count(connection, briefs.c.snoozed_until.is_not(None)),
     )
 
 

@@ -16,10 +16,10 @@ import structlog
 from churn_radar.errors import RecordUnavailable
 from churn_radar.links import briefs_page
 from churn_radar.outcome.rules import Outcome
-from churn_radar.sinks.digest import Figures, Period, Plan, digest_message, due_period, next_due
+from churn_radar.sinks.digest import Figures, Period, Plan, digest_message, due_period, next_due, with_missed
 from churn_radar.sinks.message import Link, Message
 from churn_radar.sinks.protocol import Sink, Speaker, kind_of
-from churn_radar.store.digests import claim, is_over, read_digest_figures, settle_digest
+from churn_radar.store.digests import claim, is_over, read_digest_figures, settle_digest, told_periods
 from churn_radar.store.record import Record
 from churn_radar.store.tables import DeliveryStatus
 from churn_radar.work.retry import TryAgain, decide
@@ -76,6 +76,7 @@ class Digests:
             return False
         seq, attempts = mine
         async with self.record.read() as connection:
+            period = with_missed(plan, period, await told_periods(connection, plan.name))
             figures = await read_digest_figures(
                 connection, period, currency=self.currency, now=now, at_risk_days=AT_RISK_DAYS
             )

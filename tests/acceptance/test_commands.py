@@ -257,10 +257,10 @@ async def test_the_quarantine_is_looked_after_beside_a_running_service_and_witho
         assert await service.terminate() == 0
     [name] = [path.name for path in tmp_path.glob(f"{record}-quarantine-*.jsonl")]
     assert (await quarantine("list"))[1][1].startswith(f"exported earlier: {name}")
-    back = "2 brought back, 0 were here already, 0 lines were no exported body"
+    back = "2 brought back, 0 were here already, 0 name somebody who was forgotten, 0 lines were no exported body"
     assert (await quarantine("import", name))[:2] == (0, [back])
     assert (await quarantine("import", name))[1] == [
-        "0 brought back, 2 were here already, 0 lines were no exported body"
+        "0 brought back, 2 were here already, 0 name somebody who was forgotten, 0 lines were no exported body"
     ]
     assert (await quarantine("drop", "--all", "--dry-run"))[1] == ["2 would be dropped"]
     code, lines, err = await quarantine("drop", "--since", "1h", ids[0], "unheard-of")
@@ -285,7 +285,9 @@ async def test_no_worker_accepts_and_leaves_the_work_for_later(tmp_path: Path, u
     settings = upstreams.settings(tmp_path)
     async with serving(tmp_path, settings, "serve", "--no-worker") as service:
         assert (await service.post(event("01E1", "unsubscribed", "cust_1001"))).json()["status"] == "accepted"
-        assert (await service.signal("01E1"))["status"] == "received"
+        # Behind a buffer, it is the worker who brings it into the record.
+        waiting = 404 if upstreams.place.buffer else "received"
+        assert (await service.signal("01E1"))["status"] == waiting
         assert await service.terminate() == 0
         service.arguments = ("serve",)
         await service.start()

@@ -378,7 +378,7 @@ async def without_a_log(folder: Path, settings: Mapping[str, str], to: str) -> A
             [first] = sender.write(1)
             await eventually(acknowledged, "the service to listen")
             if to == "a pipe":
-                assert b"door.stored" in os.read(reader, 1_000_000)
+                assert b"service.listening" in os.read(reader, 1_000_000)
             os.close(reader)
             yield sender
         finally:

@@ -150,11 +150,13 @@ def first_day(period: str) -> date:
 
 
 def _end(plan: Plan, name: str) -> datetime | None:
-    day, form = (name, "%Y-%m-%d") if plan.every is Every.DAY else (f"{name} {plan.on}", "%G-W%V %A")
     try:
-        return _moment(plan, datetime.strptime(day, form).date())  # noqa: DTZ007  a day, no moment
+        day = first_day(name)
     except ValueError:
         return None
+    if _name(plan, day) != name:
+        return None
+    return _moment(plan, day + timedelta(days=0 if plan.every is Every.DAY else WEEKDAYS.index(plan.on)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,9 @@ async def test_lists_fit_a_tablet_whichever_way_it_is_held(desk: Desk, pages: di
     assert not wrong
 
 
-async def test_on_a_phone_a_reason_stands_below_its_status_not_below_the_label(desk: Desk) -> None:
+async def test_on_a_phone_a_reason_stands_below_its_status_not_below_the_label(
+    desk: Desk, morning: ServiceProcess
+) -> None:
     await desk.log_in()
     await desk.page.set_viewport_size({"width": 360, "height": 800})
     await desk.page.goto("/desk/signals")

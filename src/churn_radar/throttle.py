@@ -38,7 +38,8 @@ class Throttle:
 
     _by_address: OrderedDict[str, _Failures] = field(default_factory=OrderedDict)
     _all: deque[float] = field(default_factory=lambda: deque(maxlen=ALL_FAILURES))
-    _known: OrderedDict[str, deque[int]] = field(default_factory=OrderedDict)
+    # Right keys are few: those of the settings.
+    _known: OrderedDict[str, set[int]] = field(default_factory=OrderedDict)
 
     def wait_seconds(self, address: str | None, key: bytes, now: float) -> float:
         """How long this address has to wait before this key is looked at; 0: not at all."""
@@ -68,9 +69,7 @@ class Throttle:
     def succeeded(self, address: str | None, key: bytes) -> None:
         """A key was right. What was wrong from there stays counted: whoever has one key may be guessing another."""
         name = _place(address)
-        keys = self._known.setdefault(name, deque(maxlen=MOST_KEYS))
-        if hash(key) not in keys:
-            keys.append(hash(key))
+        self._known.setdefault(name, set()).add(hash(key))
         self._known.move_to_end(name)
         if len(self._known) > MOST_ADDRESSES:
             self._known.popitem(last=False)

@@ -264,6 +264,21 @@ async def test_two_processes_that_migrate_at_once_make_one_schema(empty: Scratch
     assert sorted(out.rpartition(": ")[2].strip() for _, out, _ in ran) == ["already current", "created"]
 
 
+async def test_what_we_set_reaches_the_server_past_a_pooler_that_takes_no_parameters_at_the_start(
+    postgres: Scratch,
+) -> None:
+    connection = await postgres_module.connect(postgres.url, lock_timeout="7s")
+    try:
+        rows = await connection.fetch(
+            "SELECT name, setting FROM pg_settings WHERE source = 'session' AND name = ANY($1)",
+            ["jit", "lock_timeout", "idle_in_transaction_session_timeout"],
+        )
+    finally:
+        await connection.close()
+    told = {row["name"]: row["setting"] for row in rows}
+    assert told == {"jit": "off", "lock_timeout": "7000", "idle_in_transaction_session_timeout": "60000"}
+
+
 async def test_a_start_asks_for_the_schema_once_and_before_anything_of_it_is_used(
     postgres: Scratch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,8 +27,7 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 POOL_SECONDS = 10.0
 
-_SERVER_SETTINGS = {
-    "application_name": "churn_radar",
+_SETTINGS = {
     "jit": "off",  # compiling takes longer than any of our statements
     "lock_timeout": "10s",
     # A replica that vanishes in the middle of something must not hold its locks for ever.
@@ -74,9 +73,16 @@ async def connect(database_url: str, *, patient: bool = False, **told: str) -> A
         database_url,
         timeout=CONNECT_SECONDS,
         command_timeout=None if patient else ANSWER_SECONDS,
-        server_settings={**_SERVER_SETTINGS, **told},
+        server_settings={"application_name": "churn_radar"},
         # SQLAlchemy keeps the prepared statements.
         statement_cache_size=0,
+    )
+    # Not as parameters of the start, which PgBouncer refuses, or where it is told to ignores.
+    settings = {**_SETTINGS, **told}
+    await connection.execute(
+        "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS told(name, value)",
+        list(settings),
+        list(settings.values()),
     )
     # What is acknowledged is on disk, whatever somebody has set for speed. Stricter settings stay.
     await connection.execute(

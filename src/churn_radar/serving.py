@@ -185,7 +185,8 @@ async def work(settings: Settings) -> None:
             if service.worker is not None and service.worker.ended:
                 raise StartError("the worker's engine has died; its log says what of. Start it again")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await stopping.wait()
 
 
 @contextlib.asynccontextmanager

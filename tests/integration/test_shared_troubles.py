@@ -123,6 +123,20 @@ async def test_a_replica_that_starts_later_knows_what_stands(database: str, repl
         await all_know([late], "the key was refused")
 
 
+async def test_a_replica_may_stop_in_the_moment_in_which_it_hears_something(database: str) -> None:
+    async with (
+        asyncio.timeout(10),
+        connected(database) as driver,
+        SharedTroubles(driver, DELAYS).following() as stopped,
+    ):
+        await until(lambda: _waits_for(stopped._news), "it to listen")
+        stopped._news.set()
+
+
+async def _waits_for(news: asyncio.Event) -> bool:
+    return bool(news._waiters)
+
+
 async def test_what_was_said_while_connections_were_cut_is_heard(database: str, replicas: list[SharedTroubles]) -> None:
     report(replicas[0])
     await all_know(replicas, "the key was refused")

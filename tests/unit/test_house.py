@@ -222,3 +222,9 @@ def a_brief() -> Brief:
         signal_received_at=moment,
         created_at=moment,
     )
+
+
+def test_nothing_waits_by_means_of_wait_for() -> None:
+    """In Python 3.11 it may swallow a cancellation: then a loop goes on for ever, and so does the stop behind it."""
+    modules = (ROOT / "src").rglob("*.py")
+    assert [module.name for module in modules if "asyncio.wait_for" in module.read_text(encoding="utf-8")] == []

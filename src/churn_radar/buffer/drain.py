@@ -218,7 +218,8 @@ class Drain:
         """Wait, longer each time, but not beyond a stop."""
         seconds = self._pauses[min(failures, len(self._pauses) - 1)] * random.uniform(0.7, 1.0)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def _say_done(self) -> None:
         if self._finished:

@@ -90,7 +90,8 @@ class PatientDriver(Driver):
             await asyncio.wait({self._listening})
         if self._pool is not None:
             try:
-                await asyncio.wait_for(self._pool.close(), timeout=CLOSE_SECONDS)
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._pool.close()
             except (*PASSING, asyncpg.PostgresError):
                 self._pool.terminate()
 
@@ -182,7 +183,8 @@ class PatientDriver(Driver):
     async def pause(self, seconds: float) -> None:
         """Wait before the next try, but not when closing."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), timeout=seconds)
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
 
     def failed(self, error: BaseException) -> None:
         """Remember that Postgres is away; says so once. The error's text may quote what was sent, its name does not."""
@@ -232,7 +234,8 @@ class PatientDriver(Driver):
                 tell()
             while not self._rewired.is_set():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(_first(ended.wait(), self._rewired.wait()), LISTENER_CHECK_SECONDS)
+                    async with asyncio.timeout(LISTENER_CHECK_SECONDS):
+                        await _first(ended.wait(), self._rewired.wait())
                 if ended.is_set():
                     raise ConnectionResetError
                 await connection.fetchval("SELECT 1")

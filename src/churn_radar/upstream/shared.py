@@ -182,7 +182,8 @@ class SharedPace:
         forgotten_at = renewed_at = time.monotonic()
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), timeout=self._lease / 3)
+                async with asyncio.timeout(self._lease / 3):
+                    await self._news.wait()
             self._news.clear()
             now = time.monotonic()
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -136,10 +136,9 @@ class SharedTroubles(Troubles):
                 return
             except asyncpg.PostgresError:
                 log.exception("upstream.troubles_not_read")
-            try:
-                await asyncio.wait_for(self._news.wait(), READ_EVERY_SECONDS)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(READ_EVERY_SECONDS):
+                    await self._news.wait()
 
     def _take_over(self, found: Sequence[Found]) -> None:
         for service in self._standing.keys() - {row.service for row in found}:

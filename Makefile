@@ -17,7 +17,7 @@ demo: $(VENV)/runtime.stamp ## play the main job with both upstream services sim
 	@$(BIN)/churn-radar demo
 
 test: $(VENV)/dev.stamp ## run every test
-	$(PYTEST) --numprocesses=3 --dist=worksteal $(ARGS)
+	$(PYTEST) --numprocesses=4 --dist=worksteal $(ARGS)
 
 acceptance: $(VENV)/dev.stamp ## test the whole service on SQLite, on Postgres and behind both buffers; writes docs/tested.md
 	-CHURN_RADAR_TESTS_EVERYWHERE=1 $(PYTEST) --numprocesses=2 --dist=worksteal --junitxml=.pytest_cache/acceptance.xml \

@@ -22,6 +22,7 @@ import pkgutil
 import runpy
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -31,6 +32,10 @@ from datetime import datetime, timedelta, tzinfo
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
+
+import certifi
+
+from tests.support.certificates import shared_context
 
 COLD = "CHURN_RADAR_TESTS_COLD_STARTS"
 WRONG_BY = "CLOCK_IS_WRONG_BY_SECONDS"
@@ -199,6 +204,8 @@ def _live(arguments: list[str]) -> NoReturn:
 
 if __name__ == "__main__":
     _read_everything()
+    ssl.create_default_context = shared_context  # type: ignore[assignment]
+    ssl.create_default_context(cafile=certifi.where())
     # Or the first collection in each child would copy all that the imports have left in memory.
     gc.freeze()
     told = _next_child(socket.socket(fileno=int(sys.argv[1])))

@@ -36,12 +36,14 @@ READS = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b[^;]*;?\s*")
 NO_WALK = {"enable_seqscan": "off"}
 NO_SORT = {**NO_WALK, "enable_sort": "off", "enable_bitmapscan": "off"}
 
-# Partial indexes of exactly the signals that are asked for, and the one of the quarantine's sizes.
+# Partial indexes of exactly the signals and briefs that are asked for, and the one of the quarantine's sizes.
 WHOLE = {
     "ix_signals_dead",
     "ix_signals_fresh_waiting",
     "ix_signals_waiting",
     "ix_credits_under_way",
+    "ix_briefs_snoozed",
+    "ix_briefs_reminded",
     "ix_quarantined_bodies_size",
 }
 

@@ -2,7 +2,8 @@
 
 This is the one place that says which of these tests runs where. One that takes `place` (as `upstreams` does) runs
 on a SQLite file and on Postgres; those of the main journey, and with CHURN_RADAR_TESTS_EVERYWHERE=1 all, also with
-either buffer before it. `@pytest.mark.only_on("sqlite", why="...")` is for what makes no sense elsewhere.
+either buffer before it; one that is marked `anywhere` is about nothing that a place has to do with, and runs in the
+first unless all run in all. `@pytest.mark.only_on("sqlite", why="...")` is for what makes no sense elsewhere.
 `python -m tests.acceptance.table` makes a table of a run.
 """
 
@@ -38,6 +39,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         kinds = [Kind(kind) for kind in limited.args]
     if not metafunc.definition.get_closest_marker("journey") and not os.environ.get(EVERYWHERE):
         kinds = [kind for kind in kinds if kind in (Kind.SQLITE, Kind.POSTGRES)]
+        if metafunc.definition.get_closest_marker("anywhere"):
+            kinds = kinds[:1]
     metafunc.parametrize("place", kinds, ids=str, indirect=True)
 
 

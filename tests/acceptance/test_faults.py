@@ -385,6 +385,7 @@ async def without_a_log(folder: Path, settings: Mapping[str, str], to: str) -> A
             await service.close()
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("to", ["a pipe", "a full disk", "nothing"])
 async def test_a_log_that_cannot_be_written_changes_nothing_else(tmp_path: Path, upstreams: Upstreams, to: str) -> None:
     settings = upstreams.settings(tmp_path)

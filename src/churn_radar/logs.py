@@ -26,7 +26,7 @@ from churn_radar.triage.text import terminal_safe
 
 _CHATTY = (
     *("httpx", "httpcore", "aiosqlite", "pyrate_limiter", "asyncio"),
-    *("alembic", "pgqueuer", "filelock", "markdown_it"),
+    *("alembic", "apprise", "pgqueuer", "filelock", "markdown_it"),
     # At debug, botocore writes out every request: bodies, and signatures of keys.
     *("aiobotocore", "botocore", "redis"),
 )

@@ -203,6 +203,13 @@ async def test_no_url_of_a_call_is_ever_logged(tmp_path: Path) -> None:
     assert out.getvalue() == ""
 
 
+def test_a_mail_that_went_out_is_told_by_our_line_alone(tmp_path: Path) -> None:
+    with logged(tmp_path) as out:
+        logging.getLogger("apprise").info("Sent Email to %s", MAIL)
+
+    assert out.getvalue() == ""
+
+
 async def test_a_whole_morning_at_the_finest_level_names_nobody_and_tells_no_secret(tmp_path: Path) -> None:
     """Every step, and everything that can go wrong with it, at the level at which libraries talk most."""
     jane = Person(

@@ -271,6 +271,14 @@ async def test_a_name_that_no_sink_can_have_is_refused(live: Running) -> None:
         assert (await live.http.post("/deliveries/replay", json={"sink": name})).status_code == 422
 
 
+async def test_a_mistyped_name_is_told_and_not_taken_for_a_sink_with_nothing_to_do(live: Running) -> None:
+    for path, wanted in (("/sinks/resume", {"name": "god"}), ("/deliveries/replay", {"sink": "god"})):
+        answer = await live.http.post(path, json=wanted)
+        assert answer.status_code == 422
+        assert "churn-radar sinks" in answer.json()["detail"]
+        assert (await live.http.post(path, json=dict.fromkeys(wanted, "good"))).is_success
+
+
 async def test_a_stopped_sink_says_so_and_is_resumed(live: Running) -> None:
     [_, failing] = live.service.sinks
     assert isinstance(failing, ListSink)

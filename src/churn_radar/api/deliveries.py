@@ -140,11 +140,21 @@ async def read_sinks(request: Request) -> SinkAnswers:
         )
 
 
+async def _known(request: Request, name: str) -> None:
+    """A name that neither the settings nor the record knows is a slip of the pen; to do nothing would hide it."""
+    if name in names(request.app.state.service.sinks):
+        return
+    async with record_of(request).read() as connection:
+        if name not in await names_in_record(connection):
+            raise HTTPException(422, "there is no sink of this name; `churn-radar sinks` lists them")
+
+
 @router.post(
     "/sinks/resume", summary="Let a stopped sink get briefs again", responses=documented(401, 403, 413, 422, 503)
 )
 async def resume_sink(request: Request, who: Operator, wanted: Annotated[Resume, Body()]) -> ResumeAnswer:
     """Take back the stop of a sink that answered 410 (Gone). What it missed meanwhile is dead, and can be replayed."""
+    await _known(request, wanted.name)
     await note(request, who, "resume sink", wanted.name)
     was_stopped = await record_of(request).write(lambda connection: resume(connection, wanted.name))
     async with record_of(request).read() as connection:
@@ -191,6 +201,8 @@ async def replay_deliveries(
     """
     if wanted.ids is not None and any(not 0 < each < 2**63 for each in wanted.ids):
         raise HTTPException(422, "ids are positive numbers")
+    if wanted.sink is not None:
+        await _known(request, wanted.sink)
     if not wanted.dry_run:
         await note(
             request,

@@ -1,6 +1,6 @@
 """How long somebody who tries keys has to wait, on the log-in page and at the API alike.
 
-In memory: one for a process. Pure but for what it remembers. Three different keys may be wrong; after that an address
+In memory: one for a process. Pure but for what it remembers. Ten different keys may be wrong; after that an address
 waits a second, then twice as long with each further one, up to a quarter of an hour, and until then its keys are not
 looked at: a wait that a right key could jump would slow no guesser. Two rules keep whoever guesses from locking others
 out. A key that was right from this address before goes on counting, whatever else comes from there. And the same wrong
@@ -15,7 +15,8 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
-FREE_FAILURES = 3
+# Enough for whoever mistypes, or tries out what a wrong key is answered; keys of any length have no use for fewer.
+FREE_FAILURES = 10
 LONGEST_WAIT_SECONDS = 900.0
 FORGET_AFTER_SECONDS = 3600.0
 ALL_FAILURES, ALL_WINDOW_SECONDS = 60, 60.0

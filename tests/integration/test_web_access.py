@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from churn_radar.access import fingerprint
-from churn_radar.throttle import Throttle
+from churn_radar.throttle import FREE_FAILURES, Throttle
 from churn_radar.web.headers import CONTENT_SECURITY_POLICY
 from churn_radar.web.session import COOKIE as NAME
 from churn_radar.web.site import ROOMS
@@ -193,9 +193,9 @@ async def test_sessions_outlive_a_restart_and_end_with_their_key(everywhere: str
 
 async def test_wrong_keys_cost_time_and_the_page_says_how_much(unthrottled: Running) -> None:
     async with browsing(unthrottled, None) as browser:
-        statuses = [(await browser.log_in(f"not-one-of-ours-{n}")).status_code for n in range(4)]
+        statuses = [(await browser.log_in(f"not-one-of-ours-{n}")).status_code for n in range(FREE_FAILURES + 1)]
         answer = await browser.log_in(KEY)
-    assert statuses == [403, 403, 403, 429]
+    assert statuses == [403] * FREE_FAILURES + [429]
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) == 1
     assert "Wait 1 second" in answer.text
@@ -265,7 +265,7 @@ async def test_the_header_is_believed_of_nobody_but_the_proxy(tmp_path: Path) ->
 async def test_behind_the_proxy_each_address_has_its_own_wrong_keys(tmp_path: Path) -> None:
     async with service(tmp_path, with_worker=False, proxy_addresses="127.0.0.1") as own:
         async with browsing(own, None, headers={"X-Forwarded-For": "203.0.113.1"}) as browser:
-            for number in range(4):
+            for number in range(FREE_FAILURES + 1):
                 last = await browser.log_in(f"not-one-of-ours-{number}")
             assert last.status_code == 429
         async with browsing(own, KEY, headers={"X-Forwarded-For": "203.0.113.2"}) as browser:
@@ -282,13 +282,13 @@ def guess(number: int, **headers: str) -> dict[str, str]:
 async def test_wrong_keys_cost_time_at_the_api_too_and_a_key_in_use_goes_on_working(unthrottled: Running) -> None:
     reader = {"X-API-Key": READER_KEY}
     assert (await unthrottled.http.get("/signals")).status_code == 200
-    answers = [await unthrottled.stranger.get("/signals", headers=guess(n)) for n in range(4)]
-    assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+    answers = [await unthrottled.stranger.get("/signals", headers=guess(n)) for n in range(FREE_FAILURES + 1)]
+    assert [answer.status_code for answer in answers] == [401] * FREE_FAILURES + [429]
     assert answers[-1].headers["content-type"] == "application/problem+json"
     assert int(answers[-1].headers["retry-after"]) == 1
     assert "not-one-of-ours" not in answers[-1].text
     # Neither header is a way around it, and a right guess is not told apart from a wrong one.
-    bearer = {"Authorization": "Bearer not-one-of-ours-5"}
+    bearer = {"Authorization": "Bearer not-one-of-ours-50"}
     assert (await unthrottled.stranger.get("/briefs", headers=bearer)).status_code == 429
     assert (await unthrottled.stranger.get("/signals", headers=reader)).status_code == 429
     # Whoever works from the same address with a key of ours does not notice.
@@ -297,28 +297,36 @@ async def test_wrong_keys_cost_time_at_the_api_too_and_a_key_in_use_goes_on_work
         assert (await browser.get("/desk/signals")).status_code == 200
 
 
+async def test_a_wrong_key_and_none_at_all_are_told_apart(unthrottled: Running) -> None:
+    none, wrong = [
+        (await unthrottled.stranger.get("/signals", headers=headers)).json()["detail"] for headers in ({}, guess(1))
+    ]
+    assert none.startswith("an API key is needed: ")
+    assert wrong.startswith("this API key is not one of CHURN_RADAR_API_KEYS ")
+
+
 async def test_keys_guessed_at_the_api_count_at_the_log_in(unthrottled: Running) -> None:
-    for number in range(4):
+    for number in range(FREE_FAILURES + 1):
         await unthrottled.stranger.get("/signals", headers=guess(number))
     async with browsing(unthrottled, None) as browser:
         assert (await browser.log_in(KEY)).status_code == 429
 
 
 async def test_an_old_key_in_a_forgotten_client_locks_nobody_out(unthrottled: Running) -> None:
-    for _ in range(10):
+    for _ in range(2 * FREE_FAILURES):
         assert (await unthrottled.stranger.get("/signals", headers=guess(1))).status_code == 401
     assert (await unthrottled.http.get("/signals")).status_code == 200
 
 
 async def test_a_probe_with_wrong_keys_is_no_reason_to_be_unready(unthrottled: Running) -> None:
-    for number in range(6):
+    for number in range(FREE_FAILURES + 3):
         answer = await unthrottled.stranger.get("/readyz", headers=guess(number))
         assert (answer.status_code, answer.json()["credits"]) == (200, None)
 
 
 async def test_behind_the_proxy_it_is_the_forwarded_address_that_has_to_wait(tmp_path: Path) -> None:
     async with service(tmp_path, with_worker=False, proxy_addresses="127.0.0.1") as own:
-        for number in range(4):
+        for number in range(FREE_FAILURES + 1):
             last = await own.stranger.get("/signals", headers=guess(number, **{"X-Forwarded-For": "203.0.113.1"}))
         assert last.status_code == 429
         other = {"X-Forwarded-For": "203.0.113.2", "X-API-Key": KEY}

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from churn_radar import throttle
-from churn_radar.throttle import ALL_FAILURES, LONGEST_WAIT_SECONDS, Throttle
+from churn_radar.throttle import ALL_FAILURES, FREE_FAILURES, LONGEST_WAIT_SECONDS, Throttle
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 OURS = b"one of ours"
@@ -24,13 +24,13 @@ def failed(guard: Throttle, times: int, address: str | None = HERE, now: float =
 
 def test_a_slip_or_two_costs_nothing() -> None:
     guard = Throttle()
-    failed(guard, 2)
+    failed(guard, FREE_FAILURES - 1)
     assert guard.wait_seconds(HERE, guess(), 0.0) == 0
 
 
 def test_each_further_wrong_key_doubles_the_wait_up_to_a_bound() -> None:
     guard = Throttle()
-    failed(guard, 3)
+    failed(guard, FREE_FAILURES)
     waits = []
     for _ in range(12):
         waits.append(guard.wait_seconds(HERE, guess(), 0.0))
@@ -41,7 +41,7 @@ def test_each_further_wrong_key_doubles_the_wait_up_to_a_bound() -> None:
 
 def test_the_wait_passes_and_others_have_none() -> None:
     guard = Throttle()
-    failed(guard, 6)
+    failed(guard, FREE_FAILURES + 3)
     assert guard.wait_seconds(HERE, guess(), 5.0) == 3
     assert guard.wait_seconds(HERE, guess(), 8.0) == 0
     assert guard.wait_seconds(THERE, guess(), 0.0) == 0
@@ -50,16 +50,16 @@ def test_the_wait_passes_and_others_have_none() -> None:
 def test_a_key_that_was_right_from_there_goes_on_counting_whoever_guesses_beside_it() -> None:
     guard = Throttle()
     guard.succeeded(HERE, OURS)
-    failed(guard, 9)
+    failed(guard, FREE_FAILURES + 6)
     assert guard.wait_seconds(HERE, OURS, 0.0) == guard.wait_to_log_in(HERE, OURS, 0.0) == 0
     assert guard.wait_seconds(THERE, OURS, 0.0) == 0
-    failed(guard, 9, THERE)
+    failed(guard, FREE_FAILURES + 6, THERE)
     assert guard.wait_seconds(THERE, OURS, 0.0) > 0, "it was never right from there"
 
 
 def test_whoever_has_one_key_does_not_get_fresh_attempts_at_another_by_it() -> None:
     guard = Throttle()
-    failed(guard, 9)
+    failed(guard, FREE_FAILURES + 6)
     guard.succeeded(HERE, OURS)
     assert guard.wait_seconds(HERE, guess(), 0.0) > 0
 
@@ -72,14 +72,14 @@ def test_an_old_key_that_comes_again_and_again_is_no_guess_and_makes_nobody_wait
 
 def test_what_is_an_hour_old_is_forgotten() -> None:
     guard = Throttle()
-    failed(guard, 9)
+    failed(guard, FREE_FAILURES + 6)
     failed(guard, 1, now=3600.0)
     assert guard.wait_seconds(HERE, guess(), 3600.0) == 0
 
 
 def test_a_machine_does_not_get_fresh_attempts_with_each_of_its_ipv6_addresses() -> None:
     guard = Throttle()
-    for number in range(6):
+    for number in range(FREE_FAILURES + 3):
         guard.failed(f"2001:db8::{number:x}", guess(), 0.0)
     assert guard.wait_seconds("2001:db8::ffff", guess(), 0.0) > 0
     assert guard.wait_seconds("2001:db8:0:1::1", guess(), 0.0) == 0

@@ -29,6 +29,8 @@ header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same 
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 TOO_MANY = "too many wrong API keys from this address; wait, then try again"
+NO_KEY = "an API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"
+WRONG_KEY = "this API key is not one of CHURN_RADAR_API_KEYS or CHURN_RADAR_READER_API_KEYS"
 FOR_OPERATORS = "this key may read, and change nothing; operators' keys are in CHURN_RADAR_API_KEYS"
 
 
@@ -86,11 +88,8 @@ async def require_key(request: Request, who: Annotated[Who | None, Depends(calle
     if who is None and wait:
         raise HTTPException(429, TOO_MANY, headers={"Retry-After": str(wait)})
     if who is None:
-        raise HTTPException(
-            401,
-            "an API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+        detail = WRONG_KEY if hasattr(request.state, "key_wait") else NO_KEY
+        raise HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
     return who
 
 

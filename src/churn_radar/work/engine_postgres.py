@@ -222,3 +222,6 @@ class PostgresEngine:
                 await tidy(self._driver)
             except (*PASSING, asyncpg.PostgresError, RecordUnavailable) as error:
                 log.debug("work.not_tidied", cause=type(error).__name__)
+            except Exception:
+                # A fault of ours: the tables grow, and the next time it may go well.
+                log.exception("work.tidying_failed")

@@ -99,6 +99,15 @@ async def test_on_a_phone_a_reason_stands_below_its_status_not_below_the_label(
     assert reason["x"] == status["x"]
 
 
+async def test_on_a_phone_a_reason_that_is_one_long_word_is_broken(desk: Desk, morning: ServiceProcess) -> None:
+    await desk.log_in()
+    await desk.page.set_viewport_size({"width": 360, "height": 800})
+    for address in ("/desk/signals", "/desk/today"):
+        await desk.page.goto(address)
+        await desk.page.locator(".clip").first.evaluate("reason => { reason.textContent = 'shares ' + 'W'.repeat(60) }")
+        assert await desk.cut_off() == []
+
+
 async def test_the_keyboard_reaches_the_main_part_first_and_shows_where_it_is(
     desk: Desk, morning: ServiceProcess
 ) -> None:

@@ -262,8 +262,9 @@ async def running_service(
             await forgotten.load()
         taken = BufferFirst(buffer, record.accept_soon).accept if buffer else _into(record)
         rush = Rush()
-        taken = rush.noting(taken)
-        machinery.engine.give_way_to(rush)
+        if with_worker:
+            taken = rush.noting(taken)
+            machinery.engine.give_way_to(rush)
 
         def accept(body: bytes, arrival: Arrival) -> Awaitable[Accepted]:
             return forgotten.kept_out(arrival) or taken(body, arrival)

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from churn_radar.api.auth import FOR_OPERATORS, NO_KEY, TOO_MANY
 from churn_radar.errors import RecordUnavailable
 from churn_radar.problems import PROBLEM_JSON, Problem, problem_body, problem_dict
 
@@ -84,8 +85,8 @@ def documented(*statuses: int, not_found: str = "nothing is known of this custom
 
 _MEANING = {
     400: ("Bad Request", "the cursor is not one that this service gave out"),
-    401: ("Unauthorized", "an API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY"),
-    403: ("Forbidden", "this key may read, and change nothing; operators' keys are in CHURN_RADAR_API_KEYS"),
+    401: ("Unauthorized", NO_KEY),
+    403: ("Forbidden", FOR_OPERATORS),
     404: ("Not Found", "nothing is known of this customer"),
     405: ("Method Not Allowed", "the webhook takes POST only"),
     408: ("Request Timeout", "the body did not arrive in time"),
@@ -93,6 +94,6 @@ _MEANING = {
     413: ("Content Too Large", "the body is larger than 5242880 bytes"),
     415: ("Unsupported Media Type", "the webhook takes application/json only"),
     422: ("Unprocessable Content", "the request does not fit; see errors"),
-    429: ("Too Many Requests", "too many wrong API keys from this address; wait, then try again"),
+    429: ("Too Many Requests", TOO_MANY),
     503: ("Service Unavailable", "the record cannot commit: disk I/O error; try again"),
 }

@@ -187,10 +187,8 @@ def insert_arrivals(cursor: Cursor, arrivals: Sequence[Arrival]) -> list[Accepte
     because the driver lets go of the interpreter for each, and gets it back only when the event loop pauses.
     """
     outcomes: list[Accepted] = []
-    start = 0
-    while start < len(arrivals):
+    for start in range(0, len(arrivals), MOST_ROWS):
         outcomes += _insert_some(cursor, arrivals[start : start + MOST_ROWS])
-        start += MOST_ROWS
     return outcomes
 
 

@@ -21,7 +21,7 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from churn_radar.errors import NotStorable, RecordUnavailable
-from churn_radar.store.arrivals import Accepted, Arrival
+from churn_radar.store.arrivals import MOST_ROWS, Accepted, Arrival
 from churn_radar.store.thread import Outcome, T, Work
 from churn_radar.store.waiting import Row, Unit, fail, give_up, refuse
 
@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 STOPPED = "the record's writer has stopped; restart the service"
 
 # Few enough that at the usual number of connections the loop reads and answers some requests while others are
-# committed; all in one commit, each of the two would wait for the other.
-MAX_BATCH = 32
+# committed; all in one commit, each of the two would wait for the other. And no more than one statement takes.
+MAX_BATCH = MOST_ROWS
 # Few enough that the door, whose rows go first, never waits long for the work's turn to end.
 MAX_UNITS = 16
 

@@ -117,3 +117,12 @@ async def test_the_keyboard_reaches_the_main_part_first_and_shows_where_it_is(
     assert first == "#main"
     outline = await desk.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline != "none"
+
+
+async def test_on_a_phone_a_long_id_in_the_audit_trail_is_broken(desk: Desk, morning: ServiceProcess) -> None:
+    await desk.log_in()
+    await desk.page.set_viewport_size({"width": 360, "height": 800})
+    await desk.page.goto("/desk/audit")
+    subject = desk.page.locator("td[data-label='To']").first
+    await subject.evaluate("cell => { cell.innerHTML = `<span class=\"mono small\">brf_${'0'.repeat(60)}</span>` }")
+    assert await desk.cut_off() == []

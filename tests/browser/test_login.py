@@ -24,3 +24,14 @@ async def test_a_wrong_key_is_told_and_lets_nobody_in(desk: Desk) -> None:
     desk.complaints.clear()  # the browser calls a 401 an error
     await desk.page.goto("/desk/signals")
     await expect(desk.page.get_by_label("API key")).to_be_visible()
+
+
+async def test_a_page_that_is_left_open_says_when_its_log_in_has_ended(desk: Desk) -> None:
+    await desk.log_in()
+    await desk.page.goto("/desk/today")
+    mark = desk.page.locator(".live-mark")
+    await expect(mark).to_have_text("live")
+    elsewhere = await desk.page.context.new_page()
+    await elsewhere.goto("/desk/today")
+    await elsewhere.get_by_role("button", name="Log out").click()
+    await expect(mark).to_have_text("logged out: as it was then")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from churn_radar.errors import RecordUnavailable
-from churn_radar.work.live import SUMS_AT_LEAST_EVERY, Live, State
+from churn_radar.work.live import SUMS_AT_LEAST_EVERY, Live, LoggedOut, State
 
 
 @dataclass
@@ -123,12 +123,12 @@ async def test_who_logs_out_here_or_elsewhere_is_told_nothing_more_and_others_go
     ends = [asyncio.create_task(next_of(each)) for each in (here, elsewhere)]
     await asyncio.sleep(0)
     live.log_out("here")
-    with pytest.raises(StopAsyncIteration):
+    with pytest.raises(LoggedOut):
         await ends[0]
     # Of another replica it is read, before the news of that moment is shown.
     book.logged_out, book.signals_ = {"elsewhere"}, ("two",)
     await book.turn()
-    with pytest.raises(StopAsyncIteration):
+    with pytest.raises(LoggedOut):
         await ends[1]
     assert list((await next_of(stays)).signals) == ["two"]
     assert live.viewers == 1

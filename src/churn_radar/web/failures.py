@@ -7,6 +7,7 @@ from http import HTTPStatus
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.sse import format_sse_event
 from starlette.exceptions import HTTPException
 
 from churn_radar.errors import RecordUnavailable
@@ -15,6 +16,9 @@ from churn_radar.web.base import page, url
 log = structlog.get_logger(__name__)
 
 HTMX_HEADER = "HX-Request"
+EVENT_STREAM = "text/event-stream"
+# The event that tells a page its log-in is over: it asks no more, and says so.
+ENDED = "ended"
 
 
 def failure(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
@@ -44,8 +48,9 @@ async def _http(request: Request, error: Exception) -> Response:
     if request.headers.get(HTMX_HEADER):
         # A part of a page: the log-in belongs into the whole window.
         return Response(status_code=401, headers={"HX-Redirect": url(request, "login")})
-    if "text/event-stream" in request.headers.get("accept", ""):
-        return Response(status_code=401)
+    if EVENT_STREAM in request.headers.get("accept", ""):
+        # Any other answer a browser would ask for again and again.
+        return Response(format_sse_event(event=ENDED, data_str=""), media_type=EVENT_STREAM)
     return Response(status_code=303, headers={"Location": login})
 
 

@@ -19,9 +19,10 @@ from churn_radar.store.sessions import which_ended
 from churn_radar.store.signals import list_signals
 from churn_radar.store.waits import Waits, what_waits
 from churn_radar.web.base import fragment, page
+from churn_radar.web.failures import ENDED
 from churn_radar.web.guard import PageRoute, Reader
 from churn_radar.web.plots import day_plot, ranking
-from churn_radar.work.live import LONGEST_SECONDS
+from churn_radar.work.live import LONGEST_SECONDS, LoggedOut
 
 router = APIRouter(route_class=PageRoute)
 
@@ -144,9 +145,12 @@ async def watch(
         session=session.id if session else None,
         longest=service.sessions.seconds_left(session, service.now()) if session else LONGEST_SECONDS,
     )
-    async for state in watching:
-        around = _around(request)
-        figures = fragment(request, "today_figures.html", visitor=visitor, sums=state.sums, **around)
-        rows = fragment(request, "today_rows.html", visitor=visitor, items=state.signals, **around)
-        yield ServerSentEvent(raw_data=figures, event="figures")
-        yield ServerSentEvent(raw_data=rows, event="signals", id=state.version)
+    try:
+        async for state in watching:
+            around = _around(request)
+            figures = fragment(request, "today_figures.html", visitor=visitor, sums=state.sums, **around)
+            rows = fragment(request, "today_rows.html", visitor=visitor, items=state.signals, **around)
+            yield ServerSentEvent(raw_data=figures, event="figures")
+            yield ServerSentEvent(raw_data=rows, event="signals", id=state.version)
+    except LoggedOut:
+        yield ServerSentEvent(raw_data="", event=ENDED)

@@ -47,6 +47,10 @@ class Read(Protocol):
         ...
 
 
+class LoggedOut(Exception):
+    """Whoever watched has logged out, here or elsewhere."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What is shown, and its version."""
@@ -79,9 +83,9 @@ class Live:
     async def watch(
         self, seen: str | None = None, *, session: str | None = None, longest: float = LONGEST_SECONDS
     ) -> AsyncIterator[State]:
-        """Each new state, until the service stops, the log-in `session` ends, or `longest` (five minutes) has passed.
+        """Each new state, until the service stops or `longest` (five minutes at most) has passed.
 
-        `seen` is the version known already.
+        `seen` is the version known already. Raises LoggedOut as soon as the log-in `session` has ended.
         """
         self.viewers += 1
         ends_at = time.monotonic() + min(longest, LONGEST_SECONDS)
@@ -90,7 +94,9 @@ class Live:
         try:
             if self._task is None:
                 self._task = asyncio.create_task(self._keep_reading(), name="live")
-            while not self._closed and session not in self._ended:
+            while not self._closed:
+                if session in self._ended:
+                    raise LoggedOut
                 news, state = self._news, self._state
                 if state is not None and state.version != seen:
                     seen = state.version

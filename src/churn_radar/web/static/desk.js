@@ -80,3 +80,14 @@ enliven(document);
 document.querySelector(".places a[aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
 document.addEventListener("htmx:load", (event) => enliven(event.detail.elt));
 setInterval(() => showTimes(document), 15000);
+
+// Whether what is shown is still kept up to date, which it is not while the service restarts or once one has logged out.
+function sayWhetherLive(is, words) {
+  for (const mark of document.querySelectorAll(".live-mark")) {
+    mark.textContent = words;
+    mark.classList.toggle("stale", !is);
+  }
+}
+document.addEventListener("htmx:sseOpen", () => sayWhetherLive(true, "live"));
+document.addEventListener("htmx:sseError", () => sayWhetherLive(false, "connecting again"));
+document.addEventListener("htmx:sseClose", () => sayWhetherLive(false, "logged out: as it was then"));

@@ -6,6 +6,7 @@ Each check looks and changes nothing, and none of them costs credits. What it te
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -71,21 +72,23 @@ async def examine(settings: Settings) -> list[Finding]:
         ("mavera", lambda: _mavera(settings, clocks)),
         ("sinks", lambda: _sinks(settings)),
     ]
-    record, buffer, customerio, mavera, sinks = await asyncio.gather(*(_look(*check) for check in checks))
-    return [record, buffer, customerio, mavera, _clock(clocks), sinks]
+    *before, sinks = await asyncio.gather(*(_look(*check) for check in checks))
+    return [*itertools.chain(*before), _clock(clocks), *sinks]
 
 
-async def _look(subject: str, check: Callable[[], Awaitable[str]]) -> Finding:
+async def _look(subject: str, check: Callable[[], Awaitable[str]]) -> list[Finding]:
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return Finding(subject, True, await check())
+            return [Finding(subject, True, await check())]
+    except SettingsError as error:
+        return [Finding(subject, False, problem) for problem in error.problems]
     except ChurnRadarError as error:
-        return Finding(subject, False, "; ".join(str(error).splitlines()))
+        return [Finding(subject, False, "; ".join(str(error).splitlines()))]
     except TimeoutError:
-        return Finding(subject, False, f"no answer within {PATIENCE_SECONDS:g} seconds; is it running?")
+        return [Finding(subject, False, f"no answer within {PATIENCE_SECONDS:g} seconds; is it running?")]
     except Exception as error:
         # Its text may quote a URL with a password.
-        return Finding(subject, False, f"{type(error).__name__}; see the log of `churn-radar serve`")
+        return [Finding(subject, False, f"{type(error).__name__}; see the log of `churn-radar serve`")]
 
 
 class _Wrong(ChurnRadarError):

@@ -24,6 +24,8 @@ record, and a retention team's log store is not the place for personal data.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 
@@ -37,6 +39,15 @@ class SettingsError(ChurnRadarError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+@contextmanager
+def noted(problems: list[str]) -> Iterator[None]:
+    """Add what SettingsError says in the block to `problems`: who mends settings wants to hear of all that is wrong."""
+    try:
+        yield
+    except SettingsError as error:
+        problems += error.problems
 
 
 class StartError(ChurnRadarError):

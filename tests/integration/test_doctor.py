@@ -95,6 +95,14 @@ async def test_missing_keys_and_what_does_not_answer_are_told(tmp_path: Path) ->
     assert found["clock"] == Finding("clock", True, "nobody told the time")
 
 
+async def test_every_mistake_of_the_sinks_has_a_line_of_its_own(tmp_path: Path) -> None:
+    async with stand_ins() as upstreams:
+        settings = settings_for(tmp_path, **{**upstreams.settings, "sinks": ("consol", "console", "console", "slak")})
+        wrong = [each for each in await examine(settings) if not each.fine]
+    assert [each.subject for each in wrong] == ["sinks"] * 3
+    assert [word in each.told for word, each in zip(("consol", "twice", "slak"), wrong, strict=True)] == [True] * 3
+
+
 @pytest.mark.parametrize(("off", "way"), [(95, "95 seconds ahead of"), (-95, "95 seconds behind")])
 async def test_a_clock_that_is_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: int, way: str) -> None:
     monkeypatch.setattr(doctor, "clock_ahead", lambda date, now: timedelta(seconds=off))

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from churn_radar.cli_sinks import app
-from churn_radar.errors import Gone, StartError
+from churn_radar.errors import Gone, SettingsError, StartError
 from churn_radar.sinks.protocol import Outlets, create_outlets
 from churn_radar.trying import choose, sinks_in_words, try_sink
 from tests.support.briefs import NOW
@@ -60,6 +60,16 @@ def test_a_sample_goes_to_the_sink_that_is_named(command: CliRunner, tmp_path: P
 def test_which_dead_deliveries_are_meant_has_to_be_said(command: CliRunner) -> None:
     assert command.invoke(app, ["replay"]).exit_code == 2
     assert command.invoke(app, ["replay", "desk", "--all"]).exit_code == 2
+
+
+def test_every_mistake_is_told_before_any_sink_is_listed(command: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHURN_RADAR_SINKS", "consol,slack:NOT_SET,webhook:DESK")
+    monkeypatch.delenv("DESK_SECRET")
+
+    refused = command.invoke(app, [])
+
+    assert isinstance(refused.exception, SettingsError)
+    assert len(refused.exception.problems) == 3
 
 
 async def test_dead_deliveries_are_replayed_and_a_stopped_sink_resumed_without_a_service(

@@ -34,9 +34,17 @@ def read(tmp_path: Path) -> Read:
 
 
 def problems(read: Read, text: str, variables: dict[str, str] | None = None, **told: Any) -> list[str]:
+    lines = list(read(text, variables, **told).problems)
+    assert all("\n" not in line for line in lines)
+    return lines
+
+
+def refusal(folder: Path, text: str, **told: Any) -> list[str]:
+    """The lines of a start that this file of sinks stops."""
+    file = folder / "sinks.toml"
+    file.write_text(dedent(text))
     with pytest.raises(SettingsError) as caught:
-        read(text, variables, **told)
-    assert all("\n" not in line for line in caught.value.problems)
+        create_outlets(IsolatedSettings(environment=Environment.DEVELOPMENT, sinks_file=file, **told), {})
     return caught.value.problems
 
 
@@ -121,21 +129,84 @@ def test_every_wrong_table_is_told_of_at_once(read: Read) -> None:
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     settings = IsolatedSettings(environment=Environment.DEVELOPMENT, sinks_file=tmp_path / "none.toml")
 
-    with pytest.raises(SettingsError) as caught:
-        read_config(settings, {})
+    [line] = read_config(settings, {}).problems
 
-    assert "cannot be read" in caught.value.problems[0]
+    assert "cannot be read" in line
 
 
 def test_two_sinks_of_one_name_are_refused(tmp_path: Path) -> None:
-    file = tmp_path / "sinks.toml"
-    file.write_text('[[sink]]\nname = "a"\nkind = "console"\n' * 2)
-    settings = IsolatedSettings(environment=Environment.DEVELOPMENT, sinks_file=file)
+    [line] = refusal(tmp_path, '[[sink]]\nname = "a"\nkind = "console"\n' * 2)
 
-    with pytest.raises(SettingsError) as caught:
-        create_outlets(settings, {})
+    assert "twice" in line
 
-    assert "twice" in caught.value.problems[0]
+
+MANY_MISTAKES = """
+    [[sink]]
+    name = "sales"
+    kind = "slak"
+    plans = ["platinum", "pro", "gold"]
+    url_env = "NOT_SET"
+    key_file = "nowhere"
+
+    [[sink]]
+    name = "crm"
+    kind = "webhook"
+    pin = "x"
+
+    [[sink]]
+    name = "crm"
+    kind = "console"
+    width = 3
+
+    [[sinc]]
+    name = "desk"
+
+    [[digest]]
+    name = "monday"
+    sink = "sales"
+    at = "noon"
+
+    [[digest]]
+    name = "friday"
+    sink = "nobody"
+"""
+
+
+def test_every_mistake_of_the_list_and_of_the_file_is_told_at_once(tmp_path: Path) -> None:
+    lines = refusal(tmp_path, MANY_MISTAKES, sinks=("consol", "slack:ALSO_NOT_SET"))
+
+    said = [
+        "CHURN_RADAR_SINKS: there is no sink 'consol'",
+        "CHURN_RADAR_SINKS: the variable ALSO_NOT_SET",
+        "sink 'sales': there is no sink 'slak'",
+        "sink 'sales': plans: no brief is ever about 'platinum'",
+        "sink 'sales': plans: no brief is ever about 'gold'",
+        "sink 'sales': the variable NOT_SET",
+        "sink 'sales': the file that key_file names",
+        "sink 'crm': pin: there is no such key",
+        "sink 'crm': needs its url",
+        "sink 'crm': needs its secret",
+        "sink 'crm': width: there is no such key",
+        "sink 'crm': 'crm' is there twice",
+        "'sinc' is no table",
+        "digest number 1: at",
+        "digest number 2: sink: there is no chat or mail sink 'nobody'",
+    ]
+    assert [text for text in said if sum(text in line for line in lines) != 1] == []
+    assert len(lines) == len(said)
+
+
+def test_a_digest_by_a_sink_that_is_wrong_is_no_mistake_of_its_own(tmp_path: Path) -> None:
+    digest = '[[digest]]\nname = "monday"\nsink = "a"\n'
+
+    [line] = refusal(tmp_path, f'[[sink]]\nname = "a"\nkind = "slack"\n{digest}')
+    assert "needs its url" in line
+    [line] = refusal(tmp_path, f'[[sink]]\nname = "a"\nkind = "console"\n{digest}')
+    assert "no chat or mail sink" in line
+
+
+def test_a_file_that_cannot_be_read_hides_no_mistake_of_the_list(tmp_path: Path) -> None:
+    assert len(refusal(tmp_path, "[[sink", sinks=("slak",))) == 2
 
 
 def test_the_sinks_of_a_file_are_made_with_their_filters(tmp_path: Path) -> None:

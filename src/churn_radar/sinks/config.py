@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from churn_radar.errors import SettingsError
+from churn_radar.errors import SettingsError, noted
 from churn_radar.settings import Settings
 from churn_radar.sinks.filter import EVERYTHING, Filter
 
@@ -29,7 +29,8 @@ MOST_SECRET_BYTES = 64 * 1024
 class Wanted:
     """One sink as it was asked for. `options` are the keys of its table that are its kind's own, secrets looked up.
 
-    `where` begins each line about it; a target may hold a secret, and is shown nowhere.
+    `where` begins each line about it; a target may hold a secret, and is shown nowhere. `is_wrong`: it cannot be made,
+    and why has been noted.
     """
 
     name: str
@@ -38,14 +39,19 @@ class Wanted:
     where: str
     filter: Filter = EVERYTHING
     options: Mapping[str, object] = field(default_factory=dict, repr=False)
+    is_wrong: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SinksConfig:
-    """Everything that is asked for; `digests` are tables that `churn_radar.digest` reads."""
+    """Everything that is asked for; `digests` are tables that `churn_radar.sinks.digest` reads.
+
+    `problems` are the lines about what makes no sense already: whoever looks further adds to them.
+    """
 
     sinks: tuple[Wanted, ...]
     digests: tuple[Mapping[str, Any], ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 class _Table(BaseModel):
@@ -75,21 +81,24 @@ def read_config(settings: Settings, variables: Mapping[str, str]) -> SinksConfig
     """What the settings ask for; `variables` are those that keys ending in `_env` may name.
 
     With a file, the list's default (`console`) does not apply: the file says it all, unless the list is set as well.
-    Raises SettingsError, one line for each problem.
     """
     listed = tuple(_of_item(item) for item in settings.sinks)
     if settings.sinks_file is None:
         return SinksConfig(listed)
     if "sinks" not in settings.model_fields_set:
         listed = ()
-    document = _document(settings.sinks_file)
     problems: list[str] = []
+    try:
+        document = _document(settings.sinks_file)
+    except SettingsError as error:
+        return SinksConfig(listed, problems=tuple(error.problems))
     found: list[Wanted] = []
-    for number, table in enumerate(_tables(document, "sink"), start=1):
-        try:
-            found.append(_of_table(table, number, settings, variables))
-        except SettingsError as error:
-            problems += error.problems
+    with noted(problems):
+        for number, table in enumerate(_tables(document, "sink"), start=1):
+            found.append(_of_table(table, number, settings, variables, problems))
+    digests: list[Mapping[str, Any]] = []
+    with noted(problems):
+        digests += _tables(document, "digest")
     problems += [
         f"{FILE}: {name!r} is no table of this file; there are [[sink]] and [[digest]]"
         for name in document
@@ -97,9 +106,7 @@ def read_config(settings: Settings, variables: Mapping[str, str]) -> SinksConfig
     ]
     if not problems and not (listed or found):
         problems.append(f'{FILE}: holds no sink; write one (example: [[sink]], name = "desk", kind = "console")')
-    if problems:
-        raise SettingsError(problems)
-    return SinksConfig((*listed, *found), tuple(_tables(document, "digest")))
+    return SinksConfig((*listed, *found), tuple(digests), tuple(problems))
 
 
 def _of_item(item: str) -> Wanted:
@@ -124,36 +131,38 @@ def _tables(document: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
     yield from tables
 
 
-def _of_table(table: dict[str, Any], number: int, settings: Settings, variables: Mapping[str, str]) -> Wanted:
-    told = table.get("name")
-    where = f"{FILE}: sink {told!r}" if isinstance(told, str) and len(told) <= 60 else f"{FILE}: sink number {number}"
+def _of_table(
+    table: dict[str, Any], number: int, settings: Settings, variables: Mapping[str, str], problems: list[str]
+) -> Wanted:
+    """A table's sink; what is wrong with it is added to `problems`."""
+    name, kind = (told if isinstance(told := table.get(key), str) else "" for key in ("name", "kind"))
+    where = f"{FILE}: sink {name!r}" if name and len(name) <= 60 else f"{FILE}: sink number {number}"
+    assert settings.sinks_file is not None  # noqa: S101  it has just been read
+    wrong: list[str] = []
+    read = None
     try:
         read = _Table.model_validate(table)
     except ValidationError as error:
-        raise SettingsError(problem_lines(where, error)) from None
-    _can_fit(read, where, settings)
-    assert settings.sinks_file is not None  # noqa: S101  it has just been read
-    return Wanted(
-        name=read.name,
-        kind=read.kind,
-        target=read.target,
-        where=where,
-        filter=read.filter,
-        options=dict(_looked_up(read.model_extra or {}, where, settings.sinks_file.parent, variables)),
-    )
+        wrong += problem_lines(where, error)
+    else:
+        wrong += _never_fits(read, where, settings)
+    own = {key: value for key, value in table.items() if key not in _Table.model_fields}
+    options = _looked_up(own, where, settings.sinks_file.parent, variables, wrong)
+    problems += wrong
+    if read is None or wrong:
+        return Wanted(name, kind, None, where, is_wrong=True)
+    return Wanted(name, kind, read.target, where, read.filter, options)
 
 
-def _can_fit(table: _Table, where: str, settings: Settings) -> None:
-    """Raises SettingsError for a filter that no brief can pass: most often a typing slip."""
+def _never_fits(table: _Table, where: str, settings: Settings) -> Iterator[str]:
+    """A line for each word of a filter that no brief can pass: most often a typing slip."""
     for key, told, possible, setting in (
         ("plans", table.plans, settings.research_plans, "CHURN_RADAR_RESEARCH_PLANS"),
         ("kinds", table.kinds, settings.alert_events, "CHURN_RADAR_ALERT_EVENTS"),
     ):
         for each in told:
             if each not in possible:
-                raise SettingsError(
-                    [f"{where}: {key}: no brief is ever about {each!r}; {setting} has {', '.join(possible)}"]
-                )
+                yield f"{where}: {key}: no brief is ever about {each!r}; {setting} has {', '.join(possible)}"
 
 
 def problem_lines(where: str, error: ValidationError) -> list[str]:
@@ -167,22 +176,23 @@ def problem_lines(where: str, error: ValidationError) -> list[str]:
 
 
 def _looked_up(
-    extra: Mapping[str, Any], where: str, folder: Path, variables: Mapping[str, str]
-) -> Iterator[tuple[str, object]]:
+    own: Mapping[str, Any], where: str, folder: Path, variables: Mapping[str, str], problems: list[str]
+) -> dict[str, object]:
     """The kind's own keys, with `..._env` and `..._file` replaced by what they name."""
-    for key, value in extra.items():
+    found: dict[str, object] = {}
+    for key, value in own.items():
         base, _, how = key.rpartition("_")
         if not base or how not in ("env", "file"):
-            yield key, value
+            found[key] = value
             continue
-        if base in extra:
-            raise SettingsError([f"{where}: has both {base} and {key}; leave one of them out"])
-        if not isinstance(value, str) or not value.strip():
-            raise SettingsError([f"{where}: {key} has to name {'a variable' if how == 'env' else 'a file'}"])
-        yield (
-            base,
-            SecretStr(_from_file(folder / value, where, key) if how == "file" else variable(value, where, variables)),
-        )
+        with noted(problems):
+            if base in own:
+                raise SettingsError([f"{where}: has both {base} and {key}; leave one of them out"])
+            if not isinstance(value, str) or not value.strip():
+                raise SettingsError([f"{where}: {key} has to name {'a variable' if how == 'env' else 'a file'}"])
+            secret = _from_file(folder / value, where, key) if how == "file" else variable(value, where, variables)
+            found[base] = SecretStr(secret)
+    return found
 
 
 def variable(name: str, where: str, variables: Mapping[str, str]) -> str:

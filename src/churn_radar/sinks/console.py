@@ -52,5 +52,6 @@ def render(brief: Brief, brief_characters: int) -> str:
 
 
 def create(options: SinkOptions) -> ConsoleSink:
-    """The factory behind `console`."""
+    """The factory behind `console`. Raises SettingsError for keys of a table: it has none."""
+    options.expect()
     return ConsoleSink(options.name, options.settings.alert_brief_characters)

@@ -46,13 +46,10 @@ class JsonlSink:
 
 def create(options: SinkOptions) -> JsonlSink:
     """The factory behind `jsonl` and `jsonl:PATH`; the folder must exist, the path must not be one."""
+    options.expect()
     path = Path(options.target) if options.target else options.settings.jsonl_path
     if not path.parent.is_dir():
-        raise SettingsError(
-            [f"CHURN_RADAR_SINKS: the folder of {str(path)!r} does not exist; create it (example: jsonl:briefs.jsonl)"]
-        )
+        raise SettingsError([f"{options.where}: the folder of {str(path)!r} does not exist; create it"])
     if path.is_dir():
-        raise SettingsError(
-            [f"CHURN_RADAR_SINKS: {str(path)!r} is a folder; name a file in it (example: jsonl:briefs.jsonl)"]
-        )
+        raise SettingsError([f"{options.where}: {str(path)!r} is a folder; name a file in it (example: briefs.jsonl)"])
     return JsonlSink(options.name, path, options.settings.jsonl_max_bytes)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol, runtime_checkable
 
 from pydantic import SecretStr
 
-from churn_radar.errors import ChurnRadarError, SettingsError
+from churn_radar.errors import ChurnRadarError, SettingsError, noted
 from churn_radar.research.brief import Brief
 from churn_radar.settings import Settings, variables_in_force
 from churn_radar.sinks.config import LIST, SinksConfig, Wanted, read_config, variable
@@ -199,12 +199,19 @@ def available() -> list[str]:
 def create_outlets(settings: Settings, variables: Mapping[str, str] | None = None) -> Outlets:
     """The sinks that the settings ask for; secrets are looked up in `variables`, by default this process's.
 
-    Raises SettingsError, one line per problem, for unknown kinds, repeated names and sinks that cannot work.
+    Raises SettingsError, one line for everything that makes no sense: in the list, in the file, and to the kinds.
     """
     known = variables_in_force() if variables is None else variables
     config = read_config(settings, known)
-    sinks = _made(config, settings, known)
-    plans = read_plans(config.digests, [sink.name for sink in sinks if isinstance(sink, Speaker)])
+    problems = list(config.problems)
+    sinks = _made(config, settings, known, problems)
+    # Of a sink that could not be made nobody knows whether it speaks; that it is wrong is told already.
+    mute = {sink.name for sink in sinks if not isinstance(sink, Speaker)}
+    plans: Sequence[Plan] = ()
+    with noted(problems):
+        plans = read_plans(config.digests, {wanted.name for wanted in config.sinks} - mute)
+    if problems:
+        raise SettingsError(problems)
     return Outlets(sinks, {wanted.name: wanted.filter for wanted in config.sinks}, plans)
 
 
@@ -213,35 +220,44 @@ def create_sinks(settings: Settings) -> list[Sink]:
     return list(create_outlets(settings).sinks)
 
 
-def _made(config: SinksConfig, settings: Settings, variables: Mapping[str, str]) -> list[Sink]:
+def _made(config: SinksConfig, settings: Settings, variables: Mapping[str, str], problems: list[str]) -> list[Sink]:
+    """The sinks that can be made; what is wrong with the others is added to `problems`."""
     factories = {point.name: point for point in entry_points(group=GROUP)}
     sinks: list[Sink] = []
-    problems: list[str] = []
+    called: list[str] = []
     for wanted in config.sinks:
         kind, where = wanted.kind, wanted.where
-        if kind not in factories:
+        if kind and kind not in factories:
             problems.append(
                 f"{where}: there is no sink {kind!r}; installed are {', '.join(sorted(factories))}"
                 " (example: CHURN_RADAR_SINKS=console,jsonl:briefs.jsonl)"
             )
-            continue
-        try:
-            factory: Factory = factories[kind].load()
-            sink: object = factory(_options(wanted, settings, variables))
-            if not isinstance(sink, Sink):
-                problems.append(f"{where}: what {kind!r} makes is no sink: it lacks `name` or `deliver`")
-            elif sink.name in names(sinks):
-                # Deliveries are owed by name.
-                problems.append(f"{where}: {kind!r} is there twice; give each sink its own target or name")
-            else:
+        sink = None
+        if kind in factories and not wanted.is_wrong:
+            with noted(problems):
+                sink = _made_of(factories[kind], wanted, settings, variables)
                 sinks.append(sink)
-        except SettingsError as error:
-            problems += error.problems
-        except Exception as error:
-            problems.append(f"{where}: the sink {kind!r} cannot be made ({type(error).__name__}: {error})")
-    if problems:
-        raise SettingsError(problems)
+        name = sink.name if sink is not None else wanted.name
+        if name and name in called:
+            # Deliveries are owed by name.
+            problems.append(f"{where}: {shown(name)!r} is there twice; give each sink its own target or name")
+        called.append(name)
     return sinks
+
+
+def _made_of(point: EntryPoint, wanted: Wanted, settings: Settings, variables: Mapping[str, str]) -> Sink:
+    """One sink; raises SettingsError."""
+    try:
+        factory: Factory = point.load()
+        sink: object = factory(_options(wanted, settings, variables))
+    except SettingsError:
+        raise
+    except Exception as error:
+        said = f"the sink {wanted.kind!r} cannot be made ({type(error).__name__}: {error})"
+        raise SettingsError([f"{wanted.where}: {said}"]) from error
+    if not isinstance(sink, Sink):
+        raise SettingsError([f"{wanted.where}: what {wanted.kind!r} makes is no sink: it lacks `name` or `deliver`"])
+    return sink
 
 
 def _options(wanted: Wanted, settings: Settings, variables: Mapping[str, str]) -> SinkOptions:

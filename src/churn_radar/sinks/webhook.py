@@ -18,7 +18,7 @@ import httpx
 import orjson
 from standardwebhooks.webhooks import Webhook
 
-from churn_radar.errors import RetryLater, SettingsError
+from churn_radar.errors import RetryLater, SettingsError, noted
 from churn_radar.research.brief import Brief
 from churn_radar.sinks import http as sending
 from churn_radar.sinks.addresses import Address, reachable, resolve
@@ -101,9 +101,15 @@ def create(options: SinkOptions) -> WebhookSink:
 
     In the list, `webhook:NAME` means the variables NAME and NAME_SECRET. Raises SettingsError.
     """
-    options.expect("url", "secret")
-    url = read_url(options.value("url"), options.where)
-    signers = signers_of(options.secret("secret", suffix="_SECRET"), options.where)
+    problems: list[str] = []
+    with noted(problems):
+        options.expect("url", "secret")
+    with noted(problems):
+        url = read_url(options.value("url"), options.where)
+    with noted(problems):
+        signers = signers_of(options.secret("secret", suffix="_SECRET"), options.where)
+    if problems:
+        raise SettingsError(problems)
     return WebhookSink(options.name, url, signers, options.settings.sinks_private_networks)
 
 

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from churn_radar.advice import Place, advice
 from churn_radar.app import opened_buffer
+from churn_radar.buffer.open import VARIABLE
 from churn_radar.customerio.client import KEY_NAME as CIO_KEY
 from churn_radar.customerio.client import CustomerioClient
-from churn_radar.errors import ChurnRadarError, RecordLocked, SettingsError
+from churn_radar.customerio.track import KEY_NAME as TRACK_KEY
+from churn_radar.customerio.track import SERVICE as TRACK
+from churn_radar.errors import BufferUnavailable, ChurnRadarError, RecordLocked, SettingsError, UpstreamError
 from churn_radar.migrating import inspect, name_of
 from churn_radar.research.mave import KEY_NAME as MAVERA_KEY
 from churn_radar.research.mave import MaveClient
@@ -35,6 +41,7 @@ CLOCK_TOLERANCE = timedelta(seconds=30)
 PATIENCE_SECONDS = 20.0
 # Nobody: looking up who does not exist proves as much as looking up a customer.
 NOBODY = CustomerRef("churn-radar-doctor")
+CIO_CREDENTIALS = "Customer.io: Account Settings > API Credentials"
 
 _STATES = {
     SchemaState.OLDER: f"of an older release; run `{MIGRATE}`",
@@ -80,19 +87,19 @@ async def _look(subject: str, check: Callable[[], Awaitable[str]]) -> list[Findi
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return [Finding(subject, True, await check())]
-    except SettingsError as error:
-        return [Finding(subject, False, problem) for problem in error.problems]
     except ChurnRadarError as error:
-        return [Finding(subject, False, "; ".join(str(error).splitlines()))]
+        return [Finding(subject, False, line) for line in str(error).splitlines()]
     except TimeoutError:
-        return [Finding(subject, False, f"no answer within {PATIENCE_SECONDS:g} seconds; is it running?")]
+        told = f"no answer within {PATIENCE_SECONDS:g} seconds; see that it runs, and what stands between (a firewall?)"
+        return [Finding(subject, False, told)]
     except Exception as error:
         # Its text may quote a URL with a password.
-        return [Finding(subject, False, f"{type(error).__name__}; see the log of `churn-radar serve`")]
+        told = f"{type(error).__name__}; start `churn-radar serve`, and report what its log says of it"
+        return [Finding(subject, False, told)]
 
 
 class _Wrong(ChurnRadarError):
-    """Something to do; the message says what."""
+    """Something to do; each line of the message says what."""
 
 
 async def _record(settings: Settings) -> str:
@@ -118,19 +125,27 @@ async def _buffer(settings: Settings) -> str:
     async with opened_buffer(settings) as buffer:
         if buffer is None:
             return "none is set"
-        if problems := await buffer.check():
-            raise _Wrong("; ".join(problems))
-        return f"{buffer.name}, {await buffer.length()} events"
+        try:
+            if problems := await buffer.check():
+                raise _Wrong("\n".join(problems))
+            return f"{buffer.name}, {await buffer.length()} events"
+        except BufferUnavailable as error:
+            raise _Wrong(
+                f"{error}; see that it runs, that {VARIABLE} is right (host, port, user, password), "
+                "and that no firewall stands between"
+            ) from None
 
 
 async def _customerio(settings: Settings, clocks: list[timedelta]) -> str:
     if settings.cio_app_key is None:
-        raise _Wrong(f"{CIO_KEY} is missing; set the App API key of the workspace")
+        raise _Wrong(f"{CIO_KEY} is missing; set it to the workspace's App API key ({CIO_CREDENTIALS} > App API Keys)")
     http = create_http(settings.app_api_url, key=settings.cio_app_key, key_name=CIO_KEY, read_seconds=10, connections=1)
     _note_dates(http, clocks)
     client = CustomerioClient(http, pace=per_second(settings.cio_requests_per_second), attempts=1)
+    setting = "CHURN_RADAR_CIO_APP_URL" if settings.cio_app_url else "CHURN_RADAR_CIO_REGION"
     try:
-        await client.look_up(NOBODY)
+        with _advised(_place(settings.app_api_url, setting, CIO_KEY, f"{CIO_CREDENTIALS} > App API Keys")):
+            await client.look_up(NOBODY)
     finally:
         await client.aclose()
     return f"{http.base_url.host} takes the key"
@@ -138,14 +153,15 @@ async def _customerio(settings: Settings, clocks: list[timedelta]) -> str:
 
 async def _mavera(settings: Settings, clocks: list[timedelta]) -> str:
     if settings.mavera_api_key is None:
-        raise _Wrong(f"{MAVERA_KEY} is missing; set your Mavera key")
+        raise _Wrong(f"{MAVERA_KEY} is missing; set it to a key of your account at Mavera")
     http = create_http(
         settings.mavera_url, key=settings.mavera_api_key, key_name=MAVERA_KEY, read_seconds=10, connections=1
     )
     _note_dates(http, clocks)
     client = MaveClient(http, pace=per_minute(settings.mavera_requests_per_minute), attempts=1)
     try:
-        await client.check()
+        with _advised(_place(settings.mavera_url, "CHURN_RADAR_MAVERA_URL", MAVERA_KEY, "your account at Mavera")):
+            await client.check()
     finally:
         await client.aclose()
     return f"{http.base_url.host} takes the key"
@@ -153,11 +169,37 @@ async def _mavera(settings: Settings, clocks: list[timedelta]) -> str:
 
 async def _sinks(settings: Settings) -> str:
     sinks = create_sinks(settings)
+    setting = "CHURN_RADAR_CIO_TRACK_URL" if settings.cio_track_url else "CHURN_RADAR_CIO_REGION"
+    track = _place(settings.track_api_url, setting, TRACK_KEY, CIO_CREDENTIALS)
+    problems: list[str] = []
     async with opened(sinks, Parts()):
         for sink in sinks:
             if isinstance(sink, Checks):
-                await sink.check()
+                try:
+                    await sink.check()
+                except ChurnRadarError as error:
+                    what = f"try it with `churn-radar sinks test {shown(sink.name)}`"
+                    if isinstance(error, UpstreamError) and error.service == TRACK:
+                        what = advice(error, track)
+                    problems.append(f"{shown(sink.name)}: {error}; {what}")
+    if problems:
+        raise _Wrong("\n".join(problems))
     return ", ".join(shown(sink.name) for sink in sinks)
+
+
+def _place(url: str, setting: str, key: str, key_from: str) -> Place:
+    parts = httpx.URL(url)
+    is_proxied = bool({parts.scheme, "all"} & getproxies().keys()) and not proxy_bypass(parts.host)
+    return Place(parts.host, setting, key, key_from, is_proxied)
+
+
+@contextmanager
+def _advised(place: Place) -> Iterator[None]:
+    """Say what to do about what a service answers, or does not."""
+    try:
+        yield
+    except UpstreamError as error:
+        raise _Wrong(f"{error}; {advice(error, place)}") from error
 
 
 def _note_dates(http: httpx.AsyncClient, clocks: list[timedelta]) -> None:

@@ -71,8 +71,8 @@ async def test_a_record_in_use_is_fine_and_half_a_copy_is_not(tmp_path: Path) ->
 
 async def test_wrong_keys_are_told_without_the_keys(tmp_path: Path) -> None:
     found = await findings(tmp_path, cio_app_key="wrong-key-0451", mavera_api_key="mvra_live_wrong")
-    assert "CIO_APP_KEY" in found["customerio"].told
-    assert "MAVERA_API_KEY" in found["mavera"].told
+    assert "; copy CIO_APP_KEY again (Customer.io: " in found["customerio"].told
+    assert "; copy MAVERA_API_KEY again" in found["mavera"].told
     assert [each.fine for each in found.values()] == [True, True, False, False, True, True]
     assert "0451" not in str(found)
     assert "mvra_live_wrong" not in str(found)
@@ -86,13 +86,24 @@ async def test_missing_keys_and_what_does_not_answer_are_told(tmp_path: Path) ->
         mavera_url="http://127.0.0.1:1/api/v1",
         buffer_url="redis://:a-password@127.0.0.1:1",
     )
-    assert found["customerio"] == Finding(
-        "customerio", False, "CIO_APP_KEY is missing; set the App API key of the workspace"
-    )
-    assert not found["mavera"].fine
-    assert not found["buffer"].fine
+    assert found["customerio"].told.startswith("CIO_APP_KEY is missing; set it")
+    assert "CHURN_RADAR_MAVERA_URL" in found["mavera"].told.rpartition("; ")[2]
+    assert "CHURN_RADAR_BUFFER_URL" in found["buffer"].told.rpartition("; ")[2]
     assert "a-password" not in str(found)
     assert found["clock"] == Finding("clock", True, "nobody told the time")
+
+
+async def test_the_key_of_the_write_back_is_told_with_what_to_do(tmp_path: Path) -> None:
+    track = {"cio_site_id": "wrong", "cio_track_key": "wrong", "cio_track_url": "http://127.0.0.1:1/api/v2"}
+    found = await findings(tmp_path, sinks=("customerio", "console"), **track)
+    assert found["sinks"].told.startswith("customerio: no connection to 127.0.0.1")
+    assert "CHURN_RADAR_CIO_TRACK_URL" in found["sinks"].told.rpartition("; ")[2]
+
+
+async def test_a_record_whose_name_does_not_resolve_is_told_in_words(tmp_path: Path) -> None:
+    record = (await findings(tmp_path, database_url="postgresql://nobody@no-such-host.invalid/x"))["record"]
+    assert "does not resolve" in record.told
+    assert "CHURN_RADAR_DATABASE_URL" in record.told.rpartition("; ")[2]
 
 
 async def test_every_mistake_of_the_sinks_has_a_line_of_its_own(tmp_path: Path) -> None:

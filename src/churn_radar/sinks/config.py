@@ -119,7 +119,7 @@ def _document(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             return tomllib.load(file)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError([f"{FILE}: {str(path)!r} is no TOML: {error}"]) from None
+        raise SettingsError([f"{FILE}: {str(path)!r} is no TOML: {error}; mend it there"]) from None
     except (OSError, UnicodeDecodeError):
         raise SettingsError([f"{FILE}: {str(path)!r} cannot be read; name an existing file"]) from None
 
@@ -162,7 +162,7 @@ def _never_fits(table: _Table, where: str, settings: Settings) -> Iterator[str]:
     ):
         for each in told:
             if each not in possible:
-                yield f"{where}: {key}: no brief is ever about {each!r}; {setting} has {', '.join(possible)}"
+                yield f"{where}: {key}: no brief is ever about {each!r}; choose from {setting}: {', '.join(possible)}"
 
 
 def problem_lines(where: str, error: ValidationError) -> list[str]:
@@ -199,7 +199,7 @@ def variable(name: str, where: str, variables: Mapping[str, str]) -> str:
     """The value of the variable that holds a secret. Raises SettingsError when it is not set."""
     value = variables.get(name, "").strip()
     if not value:
-        raise SettingsError([f"{where}: the variable {name} is not set (in the environment or the env file)"])
+        raise SettingsError([f"{where}: the variable {name} is not set; set it in the environment or the env file"])
     return value
 
 
@@ -208,7 +208,7 @@ def _from_file(path: Path, where: str, key: str) -> str:
         with path.open("rb") as file:
             value = file.read(MOST_SECRET_BYTES).decode().strip()
     except (OSError, UnicodeDecodeError):
-        raise SettingsError([f"{where}: the file that {key} names cannot be read"]) from None
+        raise SettingsError([f"{where}: the file that {key} names cannot be read; mend its path or mode"]) from None
     if not value:
-        raise SettingsError([f"{where}: the file that {key} names is empty"])
+        raise SettingsError([f"{where}: the file that {key} names is empty; put the secret into it"])
     return value

@@ -93,9 +93,10 @@ def read_plans(tables: Sequence[Mapping[str, Any]], speakers: Collection[str]) -
             problems += problem_lines(where, error)
             continue
         if plan.sink not in speakers:
-            problems.append(f"{where}: sink: there is no chat or mail sink {plan.sink!r}")
+            known = ", ".join(sorted(speakers)) or "no such sinks"
+            problems.append(f"{where}: sink: there is no chat or mail sink {plan.sink!r}; there are {known}")
         elif plan.name in {each.name for each in plans}:
-            problems.append(f"{where}: name: {plan.name!r} is there twice")
+            problems.append(f"{where}: name: {plan.name!r} is there twice; give each digest its own")
         plans.append(plan)
     if problems:
         raise SettingsError(problems)

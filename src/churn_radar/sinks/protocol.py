@@ -253,10 +253,11 @@ def _made_of(point: EntryPoint, wanted: Wanted, settings: Settings, variables: M
     except SettingsError:
         raise
     except Exception as error:
-        said = f"the sink {wanted.kind!r} cannot be made ({type(error).__name__}: {error})"
+        said = f"the sink {wanted.kind!r} cannot be made ({type(error).__name__}: {error}); mend its table or package"
         raise SettingsError([f"{wanted.where}: {said}"]) from error
     if not isinstance(sink, Sink):
-        raise SettingsError([f"{wanted.where}: what {wanted.kind!r} makes is no sink: it lacks `name` or `deliver`"])
+        said = f"what {wanted.kind!r} makes is no sink: it lacks `name` or `deliver`; mend its package"
+        raise SettingsError([f"{wanted.where}: {said}"])
     return sink
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -162,6 +163,8 @@ def is_passing(error: BaseException) -> bool:
 def cause(error: BaseException) -> str:
     """What went wrong, in words that quote no value, no user and no password."""
     original = _original(error)
+    if isinstance(original, socket.gaierror):
+        return "its name does not resolve"
     if isinstance(original, OSError) and original.errno:
         return os.strerror(original.errno).lower()
     if isinstance(original, OSError) and not isinstance(original, TimeoutError):

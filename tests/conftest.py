@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from aiobotocore.session import AioSession, get_session
 from botocore.loaders import create_loader
 
@@ -22,6 +23,12 @@ def pytest_collection_finish() -> None:
     """Look for no garbage among what was imported and collected, and stays: that took a sixth of the tests' time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_traces() -> None:
+    """What a test has not set up logs through structlog's console, which else highlights the source of each trace."""
+    structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
 
 @pytest.fixture(scope="session", autouse=True)

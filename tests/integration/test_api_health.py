@@ -3,10 +3,9 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import sqlite3
 from collections import namedtuple
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from churn_radar import __version__
+from churn_radar import __version__, app
 from churn_radar.intake.door import PATH
 from churn_radar.sending import signed_headers
 from churn_radar.settings import Environment
-from tests.support.work import KEY, SECRET, Running, logged, payload, service, until
+from tests.support.work import KEY, SECRET, Running, logged, payload, service, until, waiting_in_vain
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -29,22 +28,18 @@ GIB = 2**30
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    async with service(tmp_path_factory.mktemp("health"), commit_timeout_seconds=0.3) as running:
+    async with service(tmp_path_factory.mktemp("health")) as running:
         yield running
 
 
-@asynccontextmanager
-async def locked(live: Running) -> AsyncIterator[None]:
-    """Another program holds the record's write lock."""
-    assert live.service.record.path is not None
-    other = sqlite3.connect(live.service.record.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    live.service._checked = 0
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
+@dataclass
+class Ticking:
+    """Stands where the service looks for the `time` module; by hand."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 # -- alive, ready
@@ -76,7 +71,7 @@ async def test_ready_needs_no_key_and_tells_what_is_under_way(live: Running) -> 
 
 
 async def test_a_record_that_cannot_commit_is_503_with_the_reason_and_ends_by_itself(live: Running) -> None:
-    async with locked(live):
+    with waiting_in_vain(live):
         answer = await live.stranger.get("/readyz")
         assert answer.status_code == 503
         assert answer.json()["status"] == "unavailable"
@@ -91,14 +86,17 @@ async def test_a_record_that_cannot_commit_is_503_with_the_reason_and_ends_by_it
 
 
 async def test_an_answer_comes_in_time_however_many_ask_while_the_record_is_locked(live: Running) -> None:
-    async with locked(live), asyncio.timeout(2):
-        answers = await asyncio.gather(*(live.stranger.get("/readyz") for _ in range(10)))
+    with waiting_in_vain(live):
+        # One after the other they would wait for half a minute.
+        async with asyncio.timeout(20):
+            answers = await asyncio.gather(*(live.stranger.get("/readyz") for _ in range(90)))
 
     assert {answer.status_code for answer in answers} == {503}
 
 
 async def test_asking_often_does_not_write_often(live: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     checks = 0
+    clock = Ticking()
     real = live.service.record.check
 
     async def counted() -> None:
@@ -108,9 +106,12 @@ async def test_asking_often_does_not_write_often(live: Running, monkeypatch: pyt
 
     with monkeypatch.context() as patched:
         patched.setattr(live.service.record, "check", counted)
-        await asyncio.gather(*(live.stranger.get("/readyz") for _ in range(40)))
-
-    assert checks <= 2
+        patched.setattr(app, "time", clock)
+        patched.setattr(live.service, "_checked", 0.0)
+        for seconds, written in ((0, 1), (0.9, 1), (0.2, 2), (0, 2)):
+            clock.now += seconds
+            await asyncio.gather(*(live.stranger.get("/readyz") for _ in range(20)))
+            assert checks == written
 
 
 @pytest.mark.parametrize(("free", "status"), [(64 * 2**20 - 1, 503), (64 * 2**20, 200), (0, 503), (GIB, 200)])

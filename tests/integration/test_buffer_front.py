@@ -18,13 +18,13 @@ from churn_radar.errors import BufferUnavailable, RecordUnavailable
 from churn_radar.intake.events import to_quarantine
 from churn_radar.store.arrivals import Arrival, Verdict
 from tests.support.buffers import CAME_AT, draining, raw, read, sqs_bench, take_all, until
-from tests.support.door import House, held, house
+from tests.support.door import House, house, stuck
 from tests.support.servers import free_port, redis_stream, redis_url
 
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path, commit_timeout_seconds=0.3) as home:
+    async with house(tmp_path) as home:
         yield home
 
 
@@ -39,7 +39,7 @@ async def test_with_a_buffer_the_record_may_be_away_and_gets_everything_once_whe
     with redis_stream(url) as stream:
         async with open_buffer(url, BufferOptions(stream=stream)) as buffer, draining(buffer, home):
             door = BufferFirst(buffer, home.record.accept_soon)
-            with held(home.path):
+            with stuck(home.record):
                 for name in ("a", "b", "a"):
                     accepted = await door.accept(raw(name).body, understood(raw(name)))
                     # Nobody knows yet that the third is the first again.
@@ -101,7 +101,7 @@ async def test_a_silent_buffer_costs_one_request_its_wait_and_not_every_one(home
 
 async def test_when_neither_can_hold_it_the_door_is_told_so(home: House) -> None:
     async with open_buffer(f"redis://127.0.0.1:{free_port()}", BufferOptions()) as buffer:
-        with held(home.path), pytest.raises(RecordUnavailable):
+        with stuck(home.record), pytest.raises(RecordUnavailable):
             await BufferFirst(buffer, home.record.accept_soon).accept(raw("a").body, understood(raw("a")))
         with pytest.raises(BufferUnavailable):
             await BufferFirst(buffer, None).accept(raw("a").body, understood(raw("a")))

@@ -15,9 +15,9 @@ from churn_radar.errors import SettingsError
 from churn_radar.intake.door import PATH
 from churn_radar.sending import signed_headers
 from churn_radar.settings import load_settings
-from tests.support.door import as_body, held
+from tests.support.door import as_body
 from tests.support.servers import free_port, own_redis, redis_stream, redis_url
-from tests.support.work import SECRET, Running, payload, service, until
+from tests.support.work import SECRET, Running, payload, service, until, waiting_in_vain
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def buffered() -> Iterator[dict[str, Any]]:
     """Settings that name a stream of the tests' Redis."""
     url = redis_url()
     with redis_stream(url) as stream:
-        yield {"buffer_url": url, "buffer_stream": stream, "commit_timeout_seconds": 0.3}
+        yield {"buffer_url": url, "buffer_stream": stream}
 
 
 async def knock(live: Running, body: bytes) -> tuple[int, str]:
@@ -47,12 +47,10 @@ async def test_the_door_takes_events_while_the_record_is_locked_and_they_are_bri
     tmp_path: Path, buffered: dict[str, Any]
 ) -> None:
     async with service(tmp_path, **buffered) as live:
-        assert live.service.record.path is not None
         churn = as_body(payload("cust_1001", event_id="01CHURN"))
         odd = as_body({"event_id": "01ODD", "what": "ever"})
         noise = as_body(payload("cust_1001", "opened", event_id="01NOISE"))
-        with held(live.service.record.path):
-            live.service._checked = 0
+        with waiting_in_vain(live):
             for _ in range(2):
                 assert await knock(live, churn) == (200, "accepted")
             assert await knock(live, odd) == (200, "quarantined")

@@ -31,7 +31,7 @@ from tests.support.buffers import (
     tokens,
     until,
 )
-from tests.support.door import House, held, house
+from tests.support.door import House, house, stuck
 from tests.support.servers import free_port, redis_stream, redis_url
 
 ODD_BODIES = (b'{"a": "\xff"}', b"\0\x01\r\n", b"", "{'ü': '\ufffe'}\r".encode(), b"[1, 2]")
@@ -39,7 +39,7 @@ ODD_BODIES = (b'{"a": "\xff"}', b"\0\x01\r\n", b"", "{'ü': '\ufffe'}\r".encode(
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path, commit_timeout_seconds=0.3) as home:
+    async with house(tmp_path) as home:
         yield home
 
 
@@ -153,7 +153,7 @@ async def test_closing_sends_what_is_still_in_the_line(bench: Bench, home: House
 
 async def test_without_a_buffer_the_record_is_what_refuses(home: House) -> None:
     buffer = NoBuffer(home.record.accept_soon, read)
-    with held(home.path), pytest.raises(RecordUnavailable):
+    with stuck(home.record), pytest.raises(RecordUnavailable):
         await buffer.put(raw("a"))
     assert await home.signals() == []
 
@@ -162,7 +162,7 @@ async def test_the_buffer_takes_events_while_the_record_is_away_and_the_record_g
     holding: Bench, home: House
 ) -> None:
     async with holding.open() as buffer, draining(buffer, home) as drain:
-        with held(home.path):
+        with stuck(home.record):
             for number in range(20):
                 await buffer.put(raw(f"{number:02d}"))
             # As many as are put are there for as long as the record is not.
@@ -324,7 +324,7 @@ async def test_a_stop_while_the_record_is_away_gives_the_events_back_at_once(hol
         async with draining(buffer, home, hold_seconds=3600) as drain:
             async with arrive(home, 1):
                 await buffer.put(raw("before"))
-            with held(home.path):
+            with stuck(home.record):
                 await buffer.put(raw("a"))
 
                 async def taken() -> bool:
@@ -382,7 +382,7 @@ async def test_while_the_record_is_away_what_was_taken_is_held_beyond_the_hold(h
     ):
         async with arrive(home, 1):
             await buffer.put(raw("before"))
-        with held(home.path):
+        with stuck(home.record):
             await buffer.put(raw("a"))
             await until(lambda: asyncio.sleep(0, home.record.waiting > 0))
             clock = asyncio.get_running_loop().time

@@ -43,6 +43,7 @@ from tests.support.door import (
     house,
     knock,
     signed_headers,
+    stuck,
     unstorable,
 )
 
@@ -634,7 +635,7 @@ async def unavailable(door: Door, body: bytes) -> None:
 async def test_while_another_program_holds_the_database_the_door_says_503_and_then_takes_the_retry(
     tmp_path: Path,
 ) -> None:
-    async with house(tmp_path) as home:
+    async with house(tmp_path, commit_timeout_seconds=3) as home:
         before = counted("unavailable")
         with held(home.path):
             async with asyncio.timeout(3.9):
@@ -648,8 +649,8 @@ async def test_while_another_program_holds_the_database_the_door_says_503_and_th
 
 
 async def test_when_a_commit_takes_too_long_the_retry_finds_a_duplicate(tmp_path: Path) -> None:
-    async with house(tmp_path, commit_timeout_seconds=0.5) as home:
-        with held(home.path):
+    async with house(tmp_path) as home:
+        with stuck(home.record):
             await unavailable(home.door, as_body(event()))
         assert (await answer(home.door, as_body(event()))).verdict == "duplicate"
 

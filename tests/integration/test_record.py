@@ -259,7 +259,7 @@ async def test_a_reader_cannot_write(tmp_path: Path) -> None:
 async def test_a_database_that_another_program_holds_on_to_is_unavailable_and_then_available_again(
     tmp_path: Path,
 ) -> None:
-    async with house(tmp_path) as home:
+    async with house(tmp_path, commit_timeout_seconds=3) as home:
         with held(home.path):
             began = asyncio.get_running_loop().time()
             failed = await asyncio.gather(

@@ -95,7 +95,7 @@ async def draining(buffer: Buffer, home: House, *, accept: Accept | None = None,
         await drain.stop()
 
 
-async def until(probe: Callable[[], Awaitable[Any]], patience: float = 15.0) -> Any:
+async def until(probe: Callable[[], Awaitable[Any]], patience: float = 60.0) -> Any:
     """Ask until the answer is true."""
     deadline = time.monotonic() + patience
     while not (answer := await probe()):
@@ -104,7 +104,7 @@ async def until(probe: Callable[[], Awaitable[Any]], patience: float = 15.0) -> 
     return answer
 
 
-async def take_all(buffer: Buffer, count: int, *, limit: int = 10, patience: float = 15.0) -> list[Taken]:
+async def take_all(buffer: Buffer, count: int, *, limit: int = 10, patience: float = 60.0) -> list[Taken]:
     """Take until so many came."""
     deadline = time.monotonic() + patience
     taken: list[Taken] = []

@@ -27,7 +27,7 @@ SECRET = "signing-key-of-the-tests-0451"
 API_KEY = "api-key-of-the-tests-0451"
 APP_KEY = "demo-app-key"
 MAVERA_KEY = "mvra_live_demo"
-PATIENCE = 30.0
+PATIENCE = 60.0
 # Nothing here speaks TLS, and each client would read the machine's certificates for it.
 _TLS = ssl.create_default_context()
 UNWANTED = ("CIO_APP_KEY", "CIO_WEBHOOK_SECRET", "MAVERA_API_KEY", "PYTHONDONTWRITEBYTECODE")
@@ -157,12 +157,12 @@ class ServiceProcess:
 
     def client(self) -> httpx.AsyncClient:
         """An API client with the key."""
-        return httpx.AsyncClient(base_url=self.url, headers={"X-API-Key": API_KEY}, timeout=10, verify=_TLS)
+        return httpx.AsyncClient(base_url=self.url, headers={"X-API-Key": API_KEY}, timeout=PATIENCE, verify=_TLS)
 
     async def post(self, payload: Any) -> httpx.Response:
         """One signed event at the door."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        async with httpx.AsyncClient(timeout=10, verify=_TLS) as http:
+        async with httpx.AsyncClient(timeout=PATIENCE, verify=_TLS) as http:
             return await http.post(f"{self.url}{PATH}", content=body, headers=signed_headers(body, SECRET))
 
     async def signal(self, event_id: str) -> dict[str, Any]:

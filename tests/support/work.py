@@ -47,6 +47,7 @@ from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor
 from churn_radar.work.tasks import Outcome, Step, Task
 from churn_radar.work.triage import TriageStep
+from tests.support.door import PATIENT_SECONDS, stuck
 from tests.support.place import current
 
 T = TypeVar("T")
@@ -63,8 +64,8 @@ _TLS = ssl.create_default_context()
 
 
 def settings_for(folder: Path, **told: Any) -> Settings:
-    """Production's settings, with a record in `folder` and no wait longer than a moment."""
-    return IsolatedSettings(
+    """Production's settings, with a record in `folder` and no wait longer than a moment; a commit may take its time."""
+    settings = IsolatedSettings(
         **{
             "cio_app_key": APP_KEY,
             "cio_webhook_secret": SECRET,
@@ -82,6 +83,9 @@ def settings_for(folder: Path, **told: Any) -> Settings:
             **told,
         }
     )
+    # Longer than a setting may be.
+    patient = {} if "commit_timeout_seconds" in told else {"commit_timeout_seconds": PATIENT_SECONDS}
+    return settings.model_copy(update=patient)
 
 
 def payload(customer_id: str | None = "cust_1001", metric: str = "unsubscribed", **told: Any) -> dict[str, Any]:
@@ -253,7 +257,7 @@ async def workshop(
     *,
     people: Sequence[Person] = PEOPLE,
     sinks: Sequence[Sink] = (),
-    timeout_seconds: float = 5,
+    timeout_seconds: float = PATIENT_SECONDS,
     app_key: str = APP_KEY,
     mavera: MaveraSimulation | None = None,
     **told: Any,
@@ -367,7 +371,7 @@ class Running:
         return await self.becomes(await self.post(event), "briefed")
 
 
-async def until(probe: Callable[[], Awaitable[T | None]], wanted: str, *, seconds: float = 10) -> T:
+async def until(probe: Callable[[], Awaitable[T | None]], wanted: str, *, seconds: float = PATIENT_SECONDS) -> T:
     """What `probe` answers once it answers anything but None or False; fails after `seconds`."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
@@ -415,7 +419,9 @@ async def service(
         url = await stack.enter_async_context(running(create_app(live)))
 
         async def client(headers: Mapping[str, str]) -> httpx.AsyncClient:
-            made = httpx.AsyncClient(base_url=url, headers=headers, timeout=10, trust_env=False, verify=_TLS)
+            made = httpx.AsyncClient(
+                base_url=url, headers=headers, timeout=PATIENT_SECONDS, trust_env=False, verify=_TLS
+            )
             return await stack.enter_async_context(made)
 
         yield Running(
@@ -428,6 +434,19 @@ async def service(
             customerio_faults=simulation.faults,
             mavera_faults=mave.faults,
         )
+
+
+@contextmanager
+def waiting_in_vain(live: Running) -> Iterator[None]:
+    """Another program holds the record's file, and the service does not wait long for it."""
+    usual = live.service.settings
+    live.service.settings = usual.model_copy(update={"commit_timeout_seconds": 0.3})
+    live.service._checked = 0
+    try:
+        with stuck(live.service.record):
+            yield
+    finally:
+        live.service.settings = usual
 
 
 @contextmanager

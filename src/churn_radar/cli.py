@@ -19,6 +19,7 @@ from rich.table import Table
 
 from churn_radar import __version__, cli_operating, cli_personal, cli_quarantine, cli_sinks
 from churn_radar.cli_tools import fail, moment, out, read_settings, run, tool_settings
+from churn_radar.counts import counted
 from churn_radar.errors import ChurnRadarError, SettingsError
 
 app = typer.Typer(
@@ -213,7 +214,7 @@ def replay(
 
     def progress(replayed: int) -> None:
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r{replayed} signals so far\033[K\r")
+            sys.stderr.write(f"\r{counted(replayed, 'signal')} so far\033[K\r")
             sys.stderr.flush()
 
     async def work() -> replaying.Total:
@@ -233,7 +234,7 @@ def replay(
     for (status, effect, help_), count in done.counts.most_common():
         why = f"; why they died, and what to do first: {help_}" if help_ and dry_run else ""
         out.print(f"{count} x {status} ({effect}){why}", markup=False)
-    out.print(f"{done.replayed} {'would be ' if dry_run else ''}replayed")
+    out.print(f"{counted(done.replayed, 'signal')} {'would be ' if dry_run else ''}replayed")
     if done.unknown:
         fail(1, *(f"nothing is known of the event {event_id!r}" for event_id in done.unknown))
 

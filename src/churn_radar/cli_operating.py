@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from churn_radar import cli_tools
+from churn_radar.counts import counted
 from churn_radar.errors import SettingsError
 from churn_radar.settings import Settings
 
@@ -43,17 +44,19 @@ def copy_record(
 
     def progress(table: str, there: int, total: int) -> None:
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r{table}: {there:,} of {total:,} rows\033[K\r")
+            sys.stderr.write(f"\r{table}: {there:,} of {counted(total, 'row')}\033[K\r")
             sys.stderr.flush()
 
     def tell(each: Sum) -> None:
-        cli_tools.out.print(f"{each.table}: {each.rows:,} rows, checksum {each.checksum}", markup=False)
+        cli_tools.out.print(f"{each.table}: {counted(each.rows, 'row')}, checksum {each.checksum}", markup=False)
 
     sums, unfinished = cli_tools.run(copy(source, target, progress=progress, tell=tell))
     rows = sum(each.rows for each in sums)
-    cli_tools.out.print(f"{rows:,} rows in {len(sums)} tables, the same on both sides", markup=False)
+    cli_tools.out.print(
+        f"{counted(rows, 'row')} in {counted(len(sums), 'table')}, the same on both sides", markup=False
+    )
     if is_postgres(target):
-        cli_tools.out.print(f"{unfinished:,} pieces of unfinished work go on there", markup=False)
+        cli_tools.out.print(f"pieces of unfinished work that go on there: {unfinished:,}", markup=False)
     cli_tools.out.print(
         "next: set CHURN_RADAR_DATABASE_URL to what you gave as --to, and start `churn-radar serve`. "
         f"{name_of(source)} is unchanged: keep it until you are content, and start nothing on it again",
@@ -113,7 +116,9 @@ def connect(
     cli_tools.out.print(f"the reporting webhook for {endpoint} {done.change}", markup=False)
     cli_tools.out.print(f"events: {', '.join(done.webhook.events)}", markup=False)
     if done.others:
-        cli_tools.out.print(f"{done.others} more post to the same address; every event comes as often: delete them")
+        cli_tools.out.print(
+            f"webhooks that post to the same address as well: {done.others}; every event comes as often: delete them"
+        )
     if done.change == "created":
         cli_tools.out.print(
             "next: put its signing key, from its page in Customer.io, into CIO_WEBHOOK_SECRET, and restart"
@@ -143,7 +148,7 @@ def backfill(
 
     def progress(metric: str, counts: Counter[str]) -> None:
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r{metric}: {counts.total():,} events so far\033[K\r")
+            sys.stderr.write(f"\r{metric}: {counted(counts.total(), 'event')} so far\033[K\r")
             sys.stderr.flush()
 
     async def work() -> dict[str, Counter[str]]:

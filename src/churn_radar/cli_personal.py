@@ -11,6 +11,7 @@ from urllib.parse import quote
 import typer
 
 from churn_radar import cli_tools
+from churn_radar.counts import counted
 
 Customer = Annotated[str, typer.Argument(help="The workspace's id, the cio_id or the mail address.")]
 Url = Annotated[str | None, typer.Option(help="Where the service runs; else the port of the settings.")]
@@ -60,7 +61,8 @@ def forget(
             cli_tools.out.print(f"{words}: {told[name]}", markup=False)
     if told["under_way"] or told["to_deliver"]:
         cli_tools.out.print(
-            f"still under way: {told['under_way']} signals, {told['to_deliver']} deliveries; "
+            f"still under way: {counted(told['under_way'], 'signal')}, "
+            f"{counted(told['to_deliver'], 'delivery', 'deliveries')}; "
             "a call that is being made is finished"
         )
     if told["exported_files"]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from churn_radar import cli_tools
+from churn_radar.counts import counted
 from churn_radar.settings import Settings
 
 app = typer.Typer(
@@ -54,9 +55,8 @@ def list_(limit: Annotated[int, typer.Option(min=1, help="How many at most.")] =
         return state
 
     state = _run(cli_tools.tool_settings(), url, work)
-    cli_tools.out.print(
-        f"{state['bodies']} bodies, {state['bytes'] / 2**20:.1f} of {state['max_bytes'] / 2**20:.0f} MB", markup=False
-    )
+    bodies = counted(state["bodies"], "body", "bodies")
+    cli_tools.out.print(f"{bodies}, {state['bytes'] / 2**20:.1f} of {state['max_bytes'] / 2**20:.0f} MB", markup=False)
     for name, size in state["exports"].items():
         cli_tools.out.print(f"exported earlier: {name} ({size / 2**20:.1f} MB)", markup=False)
 
@@ -132,8 +132,9 @@ def import_(file: Annotated[Path, typer.Argument(help="An exported file.")], url
     name = exported_name(file, cli_tools.quarantine_folder(settings))
     done = _run(settings, url, lambda api: bring_back(api, name))
     cli_tools.out.print(
-        f"{done['brought_back']} brought back, {done['already_here']} were here already, "
-        f"{done['kept_out']} name somebody who was forgotten, {done['unreadable']} lines were no exported body"
+        f"{counted(done['brought_back'], 'body', 'bodies')} brought back, {done['already_here']:,} here already, "
+        f"{done['kept_out']:,} about somebody who was forgotten, "
+        f"{counted(done['unreadable'], 'line')} without an exported body"
     )
 
 
@@ -165,6 +166,7 @@ def _take_out(
     done = _run(cli_tools.tool_settings(), url, work)
     told = {"drop": "dropped", "export": "exported"}[how]
     files = f" to {', '.join(done.files)}" if done.files else ""
-    cli_tools.out.print(f"{done.count} {'would be ' if dry_run else ''}{told}{files}", markup=False)
+    bodies = counted(done.count, "body", "bodies")
+    cli_tools.out.print(f"{bodies} {'would be ' if dry_run else ''}{told}{files}", markup=False)
     if done.problems:
         cli_tools.fail(1, *done.problems)

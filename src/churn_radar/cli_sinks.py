@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from churn_radar import cli_tools
+from churn_radar.counts import counted
 from churn_radar.settings import Settings
 
 app = typer.Typer(
@@ -90,7 +91,8 @@ def replay(
                     return count
 
     count: int = cli_tools.run(work())
-    cli_tools.out.print(f"{count} deliveries {'would start' if dry_run else 'start'} again")
+    again = "would start again" if dry_run else "starts again" if count == 1 else "start again"
+    cli_tools.out.print(f"{counted(count, 'delivery', 'deliveries')} {again}")
 
 
 @app.command()
@@ -111,5 +113,5 @@ def resume(name: Annotated[str, typer.Argument(help="The sink's name.")], url: U
     cli_tools.out.print(f"{name}: {'gets briefs again' if done['was_stopped'] else 'was not stopped'}", markup=False)
     if done["dead"]:
         cli_tools.out.print(
-            f"{done['dead']} were given up meanwhile; start them with: churn-radar sinks replay {name}", markup=False
+            f"given up meanwhile: {done['dead']}; start again with: churn-radar sinks replay {name}", markup=False
         )

@@ -19,6 +19,7 @@ import httpx
 from churn_radar.advice import Place, advice
 from churn_radar.app import opened_buffer
 from churn_radar.buffer.open import VARIABLE
+from churn_radar.counts import counted
 from churn_radar.customerio.client import KEY_NAME as CIO_KEY
 from churn_radar.customerio.client import CustomerioClient
 from churn_radar.customerio.track import KEY_NAME as TRACK_KEY
@@ -128,7 +129,7 @@ async def _buffer(settings: Settings) -> str:
         try:
             if problems := await buffer.check():
                 raise _Wrong("\n".join(problems))
-            return f"{buffer.name}, {await buffer.length()} events"
+            return f"{buffer.name}, {counted(await buffer.length(), 'event')}"
         except BufferUnavailable as error:
             raise _Wrong(
                 f"{error}; see that it runs, that {VARIABLE} is right (host, port, user, password), "

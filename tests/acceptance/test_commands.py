@@ -203,20 +203,20 @@ async def test_replay_selects_rehearses_and_says_what_to_do_first(tmp_path: Path
         assert code == 0, err
         assert out.splitlines() == [
             "1 x waiting (research starts again); why they died, and what to do first: docs/what-to-do.md#mavera-4xx",
-            "1 would be replayed",
+            "1 signal would be replayed",
         ]
         for nothing in (outage, ("--until", "2h"), ("--reason", "something else")):
             code, out, err = await run_command("replay", "--dead", *nothing, *at, cwd=tmp_path, env=settings)
-            assert (code, out) == (0, "0 replayed\n"), err
+            assert (code, out) == (0, "0 signals replayed\n"), err
         assert (await service.signal("01E1"))["status"] == "dead"
         assert await service.terminate() == 0
         # Without a service the same is done in the record.
         code, out, _ = await run_command("replay", *recent, "--dry-run", cwd=tmp_path, env=settings)
-        assert (code, out.splitlines()[-1]) == (0, "1 would be replayed")
+        assert (code, out.splitlines()[-1]) == (0, "1 signal would be replayed")
         code, out, _ = await run_command("replay", *recent, cwd=tmp_path, env=settings)
-        assert (code, out.splitlines()[-1]) == (0, "1 replayed")
+        assert (code, out.splitlines()[-1]) == (0, "1 signal replayed")
         code, out, _ = await run_command("replay", *recent, cwd=tmp_path, env=settings)
-        assert (code, out) == (0, "0 replayed\n")
+        assert (code, out) == (0, "0 signals replayed\n")
         await service.start()
         await service.until("01E1", "briefed")
 
@@ -247,24 +247,24 @@ async def test_the_quarantine_is_looked_after_beside_a_running_service_and_witho
         await service.until(odd, "quarantined")
         shown = ("quarantine", "show", odd, "--url", service.url)
         assert await output_of(*shown, cwd=tmp_path, env=settings) == (0, body, b"")
-        assert (await quarantine("drop", odd, url=service.url))[:2] == (0, ["1 dropped"])
-        assert (await quarantine("drop", ids[0], url=service.url))[:2] == (0, ["1 dropped"])
+        assert (await quarantine("drop", odd, url=service.url))[:2] == (0, ["1 body dropped"])
+        assert (await quarantine("drop", ids[0], url=service.url))[:2] == (0, ["1 body dropped"])
         code, _, err = await quarantine("show", ids[0], url=service.url)
         assert (code, "dropped by the operator" in one_line(err)) == (1, True)
         assert (await quarantine("export", "--reason", "json", url=service.url))[1][0].startswith(
-            f"2 exported to {record}-"
+            f"2 bodies exported to {record}-"
         )
         assert await service.terminate() == 0
     [name] = [path.name for path in tmp_path.glob(f"{record}-quarantine-*.jsonl")]
     assert (await quarantine("list"))[1][1].startswith(f"exported earlier: {name}")
-    back = "2 brought back, 0 were here already, 0 name somebody who was forgotten, 0 lines were no exported body"
+    back = "2 bodies brought back, 0 here already, 0 about somebody who was forgotten, 0 lines without an exported body"
     assert (await quarantine("import", name))[:2] == (0, [back])
     assert (await quarantine("import", name))[1] == [
-        "0 brought back, 2 were here already, 0 name somebody who was forgotten, 0 lines were no exported body"
+        "0 bodies brought back, 2 here already, 0 about somebody who was forgotten, 0 lines without an exported body"
     ]
-    assert (await quarantine("drop", "--all", "--dry-run"))[1] == ["2 would be dropped"]
+    assert (await quarantine("drop", "--all", "--dry-run"))[1] == ["2 bodies would be dropped"]
     code, lines, err = await quarantine("drop", "--since", "1h", ids[0], "unheard-of")
-    assert (code, lines) == (1, ["2 dropped"])
+    assert (code, lines) == (1, ["2 bodies dropped"])
     assert "nothing is known of the event 'unheard-of'" in err
     assert f"{ids[0]!r} is not in quarantine" in err
     (tmp_path / "elsewhere").mkdir()

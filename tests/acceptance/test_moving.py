@@ -71,7 +71,7 @@ async def test_the_document_leads_from_one_process_to_two_replicas_without_losin
     code, out, err = await run_command(*copy, cwd=tmp_path, env=settings)
     assert (code, err) == (0, ""), err
     assert "the same on both sides" in out
-    assert "1 pieces of unfinished work go on there" in out
+    assert "pieces of unfinished work that go on there: 1" in out
     assert rows_of_file(tmp_path / "record.db") == rows
     copied = rows_of_database(empty)
     assert {table: len(found) for table, found in copied.items() if table != "signal_history"} == {

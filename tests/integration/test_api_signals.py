@@ -292,7 +292,7 @@ async def test_dead_deliveries_start_again_by_replay(live: Running) -> None:
     async with asyncio.timeout(10):
         await delivery("dead")
         answer = await live.http.post(f"/signals/{event_id}/replay")
-        assert answer.json()["effect"] == "1 failed deliveries start again"
+        assert answer.json()["effect"] == "1 failed delivery starts again"
         await delivery("delivered")
 
 

@@ -90,10 +90,10 @@ async def test_dead_deliveries_are_replayed_and_a_stopped_sink_resumed_without_a
     listed = await invoke()
     # A table's cells are wrapped at the width of whoever ran first.
     assert re.search(r"stopped:.*410", listed, re.DOTALL)
-    assert "1 deliveries would start again" in await invoke("replay", "desk", "--dry-run")
+    assert "1 delivery would start again" in await invoke("replay", "desk", "--dry-run")
     assert "desk: gets briefs again" in await invoke("resume", "desk")
     assert "desk: was not stopped" in await invoke("resume", "desk")
-    assert "1 deliveries start again" in await invoke("replay", "--all")
+    assert "1 delivery starts again" in await invoke("replay", "--all")
     assert "0 deliveries start again" in await invoke("replay", "--all")
 
 

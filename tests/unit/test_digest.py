@@ -168,11 +168,11 @@ def test_a_digest_tells_what_is_at_risk_what_came_what_became_of_it_and_what_wai
         "At risk": "$12,400.50 a month, 7 customers, last 30 days",
         "New briefs": "3, $1,900 a month (2 unsubscribed, 1 complained)",
         "Outcomes": "1 saved ($850)",
-        "Reminders": "1 came back and wait for somebody, 4 are put aside",
+        "Reminders": "waiting for somebody again: 1, put aside: 4",
         "Waiting": "2 signals",
     }
     assert message.lines == (("$850 a month", "complained, High-MRR Fintech (Pro plan)"),)
-    assert message.caution == "Needs a look: 1 signals were given up."
+    assert message.caution == "Needs a look: 1 signal given up."
     shown = render.as_text(
         digest_message(
             plan(), PERIOD, FIGURES, currency="USD", at_risk_days=30, links=[Link("Open", "https://r.example/")]

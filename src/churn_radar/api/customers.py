@@ -13,6 +13,7 @@ from churn_radar.api.audit import note
 from churn_radar.api.auth import KeyedRoute, Operator, require_operator
 from churn_radar.api.errors import documented
 from churn_radar.api.signals import record_of
+from churn_radar.counts import counted
 from churn_radar.store.person import SeveralPeople, find_person, read_everything
 from churn_radar.work.forget import Erased, foresee, forget, let_in_again
 
@@ -110,7 +111,7 @@ async def everything_on(request: Request, who: Who, customer_id: str, *, via: st
         if not person.is_known:
             raise HTTPException(404, UNKNOWN)
         tables = await read_everything(connection, person)
-    await note(request, who, "export person", None, f"{len(person.signal_seqs)} signals", via=via)
+    await note(request, who, "export person", None, counted(len(person.signal_seqs), "signal"), via=via)
     for rows in tables.values():
         for row in rows:
             row.update({name: _readable(value) for name, value in row.items() if isinstance(value, bytes)})

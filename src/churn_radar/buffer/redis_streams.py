@@ -31,6 +31,7 @@ from churn_radar.buffer.redis_answers import durability, pairs, streams, taken_o
 from churn_radar.buffer.redis_calls import calling, client_of
 from churn_radar.buffer.sender import GroupSender
 from churn_radar.buffer.url import RedisPlace
+from churn_radar.counts import counted
 from churn_radar.errors import BufferUnavailable, SettingsError
 from churn_radar.store.tables import to_micros
 
@@ -105,7 +106,7 @@ class RedisBuffer:
         async with calling(self._putting, "cannot hold the event"):
             async with asyncio.timeout(self._options.put_timeout_seconds):
                 held = await self._run_put(room)
-        full = BufferUnavailable(f"the buffer is full: it holds {self._options.max_length} events")
+        full = BufferUnavailable(f"the buffer is full: it holds {counted(self._options.max_length, 'event')}")
         return [None if number < held else full for number in range(len(batch))]
 
     async def _run_put(self, arguments: Sequence[bytes | str | int]) -> int:

@@ -25,6 +25,7 @@ from churn_radar.buffer.sender import GroupSender
 from churn_radar.buffer.sqs_calls import MAX_ITEMS, check_failed, status, tens, unavailable, where
 from churn_radar.buffer.sqs_message import NotOurs, from_message, to_message
 from churn_radar.buffer.url import SqsPlace
+from churn_radar.counts import counted
 from churn_radar.errors import BufferUnavailable, SettingsError
 
 log = structlog.get_logger(__name__)
@@ -67,7 +68,7 @@ class SqsBuffer:
         """See Buffer. The bound is kept by the queue's approximate count, asked for every few seconds."""
         self._count_now_and_then()
         if self._length + self._held_since + self._sender.waiting >= self._options.max_length:
-            raise BufferUnavailable(f"the buffer is full: it holds {self._options.max_length} events")
+            raise BufferUnavailable(f"the buffer is full: it holds {counted(self._options.max_length, 'event')}")
         text = to_message(event, self._max_message)
         digest = hashlib.sha256(event.body).hexdigest() if self._place.is_fifo else ""
         return self._sender.add(_Message(text, digest), len(text.encode()))
@@ -172,7 +173,7 @@ class SqsBuffer:
         self._sender.max_bytes = max(largest, SAFE_BYTES)
         kept = timedelta(seconds=int(told.get("MessageRetentionPeriod", SHORT_RETENTION.total_seconds())))
         if kept < SHORT_RETENTION:
-            return [f"the queue deletes messages after {kept / timedelta(days=1):g} days; set its retention to 14"]
+            return [f"the queue deletes messages after {kept / timedelta(days=1):g} d; set its retention to 14 days"]
         return []
 
     async def _attributes(self) -> Mapping[str, str]:

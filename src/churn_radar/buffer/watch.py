@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from churn_radar.buffer.protocol import Buffer
+from churn_radar.counts import counted
 from churn_radar.errors import BufferUnavailable
 
 # Anyone may ask, and a queue of SQS is paid for by the question.
@@ -48,4 +49,4 @@ class Watch:
             return Level(None, str(error))
         except TimeoutError:
             return Level(None, "it does not answer")
-        return Level(waiting, f"it is full: {waiting} events" if waiting >= self.max_length else None)
+        return Level(waiting, f"it is full: {counted(waiting, 'event')}" if waiting >= self.max_length else None)

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from churn_radar.app import Service, create_app, running_service
+from churn_radar.counts import counted
 from churn_radar.demo import past
 from churn_radar.demo.story import STORY, Manner, Scene
 from churn_radar.errors import StartError
@@ -191,9 +192,9 @@ async def _wait_for_the_end(stage: Stage) -> list[str]:
             stage.tell_of_limit()
             if not wrong and len(stage.sink.briefs) == expected_briefs:
                 return []
-            status.update(f"Mave thinks ... {len(stage.sink.briefs)} of {expected_briefs} briefs are in")
+            status.update(f"Mave thinks ... {len(stage.sink.briefs)} of {counted(expected_briefs, 'brief')} in")
             await asyncio.sleep(0.2)
-    return wrong or [f"{len(stage.sink.briefs)} of {expected_briefs} briefs were delivered"]
+    return wrong or [f"delivered {len(stage.sink.briefs)} of {counted(expected_briefs, 'brief')}"]
 
 
 async def _differences(stage: Stage) -> list[str]:

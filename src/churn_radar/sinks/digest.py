@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from churn_radar.counts import counted
 from churn_radar.errors import SettingsError
 from churn_radar.sinks.config import FILE, problem_lines
 from churn_radar.sinks.message import Link, Message
@@ -201,18 +202,20 @@ def digest_message(
     def money(amount: Decimal) -> str:
         return format_money(amount, currency)
 
+    briefs = counted(figures.briefs, "brief")
+    at_risk = f"{counted(figures.at_risk, 'customer')}, last {counted(at_risk_days, 'day')}"
     kinds = ", ".join(f"{count} {kind}" for kind, count in figures.kinds.items())
     outcomes = ", ".join(f"{count} {name} ({money(mrr)})" for name, (count, mrr) in figures.outcomes.items())
     lines = [(f"{money(dear.mrr)} a month", f"{dear.kind}, {dear.persona}") for dear in figures.dearest]
     return Message(
         id=f"digest {plan.name} {period.name}",
-        title=f"Churn digest {period.name}: {figures.briefs} briefs, {money(figures.at_risk_mrr)} a month at risk",
+        title=f"Churn digest {period.name}: {briefs}, {money(figures.at_risk_mrr)} a month at risk",
         facts=(
-            ("At risk", f"{money(figures.at_risk_mrr)} a month, {figures.at_risk} customers, last {at_risk_days} days"),
+            ("At risk", f"{money(figures.at_risk_mrr)} a month, {at_risk}"),
             ("New briefs", f"{figures.briefs}, {money(figures.brief_mrr)} a month" + (f" ({kinds})" if kinds else "")),
             ("Outcomes", outcomes or "none told"),
-            ("Reminders", f"{figures.came_back} came back and wait for somebody, {figures.put_aside} are put aside"),
-            ("Waiting", f"{figures.waiting} signals"),
+            ("Reminders", f"waiting for somebody again: {figures.came_back}, put aside: {figures.put_aside}"),
+            ("Waiting", counted(figures.waiting, "signal")),
             *([("Covers", _covered(plan, period))] if period.has_missed else []),
         ),
         lines=tuple(lines),
@@ -227,9 +230,6 @@ def _covered(plan: Plan, period: Period) -> str:
 
 
 def _caution(figures: Figures) -> str | None:
-    told = [
-        f"{count} {what}"
-        for count, what in ((figures.dead, "signals were given up"), (figures.undelivered, "deliveries were given up"))
-        if count
-    ]
-    return f"Needs a look: {', '.join(told)}." if told else None
+    signals, deliveries = counted(figures.dead, "signal"), counted(figures.undelivered, "delivery", "deliveries")
+    told = [words for count, words in ((figures.dead, signals), (figures.undelivered, deliveries)) if count]
+    return f"Needs a look: {' and '.join(told)} given up." if told else None

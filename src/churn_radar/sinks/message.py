@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from churn_radar.counts import counted
 from churn_radar.research.brief import Brief
 from churn_radar.sinks.gist import gist
 from churn_radar.triage.money import format_money
@@ -52,7 +53,7 @@ def of_brief(brief: Brief, links: Sequence[Link] = ()) -> Message:
         ("Plan", brief.plan),
     ]
     if brief.tenure_days is not None:
-        facts.append(("Tenure", f"{brief.tenure_days} days"))
+        facts.append(("Tenure", counted(brief.tenure_days, "day")))
     facts.append(("Signal", f"{brief.signal_received_at:%Y-%m-%d %H:%M} UTC"))
     return Message(
         id=brief.id,

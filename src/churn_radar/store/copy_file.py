@@ -85,7 +85,7 @@ class FileSide:
     async def end(self) -> None:
         """It is a record of its own now. Raises RecordUnusable when a row points at one that is not there."""
         if broken := self._connection.execute("PRAGMA foreign_key_check").fetchall():
-            raise RecordUnusable(f"{len(broken)} rows of the copy point at rows that are not there")
+            raise RecordUnusable(f"rows of the copy that point at rows that are not there: {len(broken)}")
         self._connection.execute(f"DROP TABLE {COPY_TABLE}")
 
     def close(self) -> None:

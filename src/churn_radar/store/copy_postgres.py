@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, LargeBinary, Table
 
+from churn_radar.counts import counted
 from churn_radar.errors import RecordUnusable
 from churn_radar.store.copy_statements import POSTGRES, count, require_empty
 from churn_radar.store.copying import Row, plain_type
@@ -96,7 +97,7 @@ class PostgresSide:
             return "another copy-record is at work in this database; let it end"
         if others := await self._connection.fetchval(_OTHERS):
             return (
-                f"running churn_radar processes have {others} connections to this database; "
+                f"running churn_radar processes have {counted(others, 'connection')} to this database; "
                 "stop every `serve` and `worker` first"
             )
         return None

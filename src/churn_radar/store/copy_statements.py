@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, String, Table
 
+from churn_radar.counts import counted
 from churn_radar.errors import RecordUnusable
 from churn_radar.store.copying import Row, plain_type
 
@@ -75,7 +76,8 @@ def require_empty(table: Table, rows: int) -> None:
     """Raises RecordUnusable for a table of the target that has rows before a copy has begun."""
     if rows:
         raise RecordUnusable(
-            f"the target holds data of its own already ({rows} rows in {table.name}); copy into an empty database"
+            f"the target holds data of its own already ({counted(rows, 'row')} in {table.name}); "
+            "copy into an empty database"
         )
 
 

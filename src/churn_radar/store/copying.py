@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from sqlalchemy import BigInteger, Boolean, Column, Float, Integer, LargeBinary, String, Table
 from sqlalchemy.types import TypeDecorator
 
+from churn_radar.counts import counted
 from churn_radar.errors import RecordUnusable
 from churn_radar.store.tables import metadata
 
@@ -111,7 +112,7 @@ async def compare(source: Side, target: Side, tell: Callable[[Sum], None]) -> No
         here, there = await _sum(source, table), await _sum(target, table)
         if here != there:
             raise RecordUnusable(
-                f"the copy of {table.name} differs: {here.rows} rows with checksum {here.checksum} here, "
+                f"the copy of {table.name} differs: {counted(here.rows, 'row')} with checksum {here.checksum} here, "
                 f"{there.rows} with {there.checksum} there. Something has written to one of the two meanwhile; "
                 "stop every churn_radar, then run the same command again"
             )

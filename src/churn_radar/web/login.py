@@ -14,6 +14,7 @@ from fastapi.responses import RedirectResponse
 from churn_radar.access import Keys
 from churn_radar.api.audit import note
 from churn_radar.api.auth import address_of
+from churn_radar.counts import counted
 from churn_radar.store.sessions import end_session
 from churn_radar.throttle import Throttle
 from churn_radar.web.base import go_to, page
@@ -63,7 +64,7 @@ def _form(
 
 def _told(wait: float) -> str:
     seconds = math.ceil(wait)
-    amount = f"{seconds} seconds" if seconds < 120 else f"{math.ceil(seconds / 60)} minutes"
+    amount = counted(seconds, "second") if seconds < 120 else counted(math.ceil(seconds / 60), "minute")
     return f"Too many wrong keys. Wait {amount}, then try again."
 
 

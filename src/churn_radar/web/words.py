@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from churn_radar.counts import counted
 from churn_radar.triage.money import currency_mark, format_money
 from churn_radar.web.masking import masked_id, masked_mail, masked_text
 
@@ -80,11 +81,6 @@ def size(value: int) -> str:
     return f"{value_in:.0f} {unit}" if value_in >= 10 else f"{value_in:.1f} {unit}"
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """`1 signal`, `12 signals`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def lines(value: str | None) -> Markup:
     """Text with its line breaks."""
     return Markup("<br>").join(escape(line) for line in (value or "").splitlines())
@@ -102,7 +98,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "masked_mail": masked_mail,
         "masked_id": masked_id,
         "masked_text": masked_text,
-        "plural": plural,
+        "plural": counted,
         "lines": lines,
     }
 )

@@ -25,6 +25,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from churn_radar.counts import counted
 from churn_radar.research.budget import WAITS_FOR_BUDGET
 from churn_radar.store.customers import hold_customer_of
 from churn_radar.store.deliveries import revive_deliveries
@@ -175,11 +176,9 @@ async def replay(
             return await _leader(connection, signal, signal.joined_to, alert_events=alert_events, rule=rule, now=now)
         case Status.JOINED | Status.BRIEFED:
             revived = await revive_deliveries(connection, signal.brief_seq, now) if signal.brief_seq else []
-            effect = (
-                f"{len(revived)} failed deliveries start again"
-                if revived
-                else "its brief is done; force researches anew"
-            )
+            deliveries = counted(len(revived), "failed delivery", "failed deliveries")
+            again = f"{deliveries} {'starts' if len(revived) == 1 else 'start'} again"
+            effect = again if revived else "its brief is done; force researches anew"
             return Replayed(signal.status, effect, tuple(Task(Step.DELIVER, seq) for seq in revived))
         case Status.QUARANTINED:
             return await _read_again(connection, signal, alert_events, now)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from starlette.responses import Response
 
+from churn_radar.outcome.rules import Outcome
 from churn_radar.simulator.people import PEOPLE
 from churn_radar.simulator.server import running
 from churn_radar.simulator.track import TrackSimulation, create_track
 from churn_radar.sinks.protocol import create_outlets
+from churn_radar.work.steps import utc_now
 from tests.support.receivers import mail_server, receiver
 from tests.support.work import payload, service, settings_for, until
 
@@ -82,6 +86,7 @@ async def test_one_brief_reaches_every_sink_that_takes_it(tmp_path: Path) -> Non
             states = await until(settled, "every delivery")
             sinks = {each["name"]: each for each in (await live.http.get("/sinks")).json()["items"]}
             [brief] = (await live.http.get("/briefs/cust_1001")).json()["items"]
+            outcome_of = partial(live.service.outcome_links.read, now=utc_now())
 
     assert {name: each["status"] for name, each in states.items()} == {
         "sales": "delivered",
@@ -98,7 +103,14 @@ async def test_one_brief_reaches_every_sink_that_takes_it(tmp_path: Path) -> Non
     assert by_path["/crm"]["data"]["id"] == brief["id"]
     assert page in json.dumps(by_path["/slack"])
     assert "Send no mail at all" in json.dumps(by_path["/slack"])
-    assert page in mail.letters[0].as_string().replace("=\n", "")
+    [letter] = mail.letters
+    for kind in ("plain", "html"):
+        part = letter.get_body((kind,))
+        assert part is not None
+        assert page in part.get_content()
+        tokens = set(re.findall(r"https://radar\.example/churn/desk/outcome/([\w.-]+)", part.get_content()))
+        leads_to = [outcome_of(token) for token in tokens]
+        assert {(link.brief_id, link.outcome) for link in leads_to} == {(brief["id"], outcome) for outcome in Outcome}
     [event] = track.state.simulation.events
     assert (event["customer"], event["data"]["link"], event["data"]["may_mail"]) == ("cio_03000001", page, "nothing")
     assert track.state.simulation.created == []

@@ -1,8 +1,8 @@
 """Chat and mail by Apprise (https://github.com/caronc/apprise): one address each, such as `mailto://` or `discord://`.
 
 Apprise calls block, so they run on a thread of the sink's own. What a service is sent depends on its family: mail gets
-HTML (Apprise adds the same as text), services that read Markdown get that, all others plain text, each within the size
-that the service allows.
+HTML (Apprise makes the mail's text part from it, and takes none of ours), services that read Markdown get that, all
+others plain text, each within the size that the service allows.
 """
 
 from __future__ import annotations

@@ -111,9 +111,15 @@ def _html(message: Message, length: int) -> str:
         parts.append(f"<p><b>&#9888; {escape(inert(message.caution, 1000))}</b></p>")
     if message.links:
         first, *others = message.links
-        # Its address is shown as well, for whoever reads the mail as text.
-        shown = escape(first.url)
-        parts.append(f'<p>{escape(first.label)}: <a href="{shown}">{shown}</a></p>')
-        more = " &middot; ".join(f'<a href="{escape(link.url)}">{escape(link.label)}</a>' for link in others)
-        parts += [f"<p>{more}</p>"] if more else []
+        parts.append(f"<p>{escape(first.label)}: {_anchor(first.url, first.url)}</p>")
+        if others:
+            parts.append(f"<p>{' &middot; '.join(_anchor(link.url, link.label) for link in others)}</p>")
+            # Mail programs make their text of what is to be seen, and Apprise does for the mail's own text part: of a
+            # link only its label would be left. So the addresses stand there once more, in small print.
+            shown = "<br>\n".join(f"{escape(link.label)}: {_anchor(link.url, link.url)}" for link in others)
+            parts.append(f'<p style="font-size: 11px; color: #6b7280; word-break: break-all">{shown}</p>')
     return "\n".join(parts)
+
+
+def _anchor(url: str, words: str) -> str:
+    return f'<a href="{escape(url)}">{escape(words)}</a>'

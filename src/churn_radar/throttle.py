@@ -1,10 +1,13 @@
 """How long somebody who tries keys has to wait, on the log-in page and at the API alike.
 
-In memory: one for a process. Pure but for what it remembers. Ten different keys may be wrong; after that an address
-waits a second, then twice as long with each further one, up to a quarter of an hour, and until then its keys are not
-looked at: a wait that a right key could jump would slow no guesser. Two rules keep whoever guesses from locking others
-out. A key that was right from this address before goes on counting, whatever else comes from there. And the same wrong
-key again is no guess: a forgotten client with an old key makes nobody wait.
+Ten different keys may be wrong; after that an address waits a second, then twice as long with each further one, up to
+a quarter of an hour, and until then its keys are not looked at: a wait that a right key could jump would slow no
+guesser. Two rules keep whoever guesses from locking others out. A key that was right from this address before goes on
+counting, whatever else comes from there. And the same wrong key again is no guess: a forgotten client with an old key
+makes nobody wait.
+
+In memory, one for a process: a count that replicas share would be a write to the record for each wrong key, at its
+sender's pleasure, and keys of any length need none (docs/scaling.md has the arithmetic). Pure but for what it holds.
 
 At the log-in many addresses together have to wait as well, but never one from which a key was right.
 """

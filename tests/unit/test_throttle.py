@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from churn_radar import throttle
-from churn_radar.throttle import ALL_FAILURES, FREE_FAILURES, LONGEST_WAIT_SECONDS, Throttle
+from churn_radar.throttle import ALL_FAILURES, FORGET_AFTER_SECONDS, FREE_FAILURES, LONGEST_WAIT_SECONDS, Throttle
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 OURS = b"one of ours"
@@ -100,6 +100,20 @@ def test_at_the_api_many_addresses_together_keep_nobody_out() -> None:
     for number in range(ALL_FAILURES):
         guard.failed(f"198.51.100.{number}", guess(), 0.0)
     assert guard.wait_seconds("203.0.113.1", OURS, 0.0) == 0
+
+
+@pytest.mark.parametrize("longest_wait", [0, 16, 64, 256, 512, LONGEST_WAIT_SECONDS])
+def test_whatever_a_guesser_waits_for_a_day_has_some_four_hundred_keys_for_an_address(longest_wait: float) -> None:
+    guard, now, tried = Throttle(), 0.0, 0
+    while now < 86_400:
+        key = guess()
+        wait = guard.wait_seconds(HERE, key, now)
+        if wait > longest_wait:
+            # Rather an hour's rest, after which all is forgotten.
+            wait = FORGET_AFTER_SECONDS
+        now += wait
+        tried += guard.failed(HERE, key, now)
+    assert tried < 420
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ async def inside(connection: AsyncConnection | asyncpg.Connection[Any]) -> JobQu
 async def tidy(driver: PatientDriver) -> bool:
     """Empty PgQueuer's log, and let go what it holds as failed; False when another replica is at it.
 
-    Raises whatever is in PASSING.
+    Raises what the driver does.
     """
     async with driver.transaction() as connection:
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _TIDY_LOCK):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from churn_radar.store.arrivals import Accepted, Arrival
 from churn_radar.store.arrivals_postgres import has_bodies, insert_arrivals, insert_text
-from churn_radar.store.postgres import READ_ONLY, connect, is_gone, sqlstate
+from churn_radar.store.postgres import connect, is_spent
 
 if TYPE_CHECKING:
     import asyncpg
@@ -41,8 +41,7 @@ class DoorLine:
             async with connection.transaction():
                 return await insert_arrivals(connection, statement, arrivals)
         except BaseException as error:
-            # A server that only reads is a standby now: the next connection may find the one that took over.
-            if not isinstance(error, Exception) or is_gone(error) or sqlstate(error) == READ_ONLY:
+            if not isinstance(error, Exception) or is_spent(error):
                 connection.terminate()
             raise
 

@@ -103,7 +103,7 @@ class Permits:
         self._seeded = False
 
     async def take(self, terms: Terms) -> Granted | NotYet:
-        """One permit, or how long to wait. Raises whatever is in PASSING, and nothing is taken then for long."""
+        """One permit, or how long to wait. Raises what the driver does, and nothing is taken then for long."""
         async with self._driver.transaction() as connection:
             if not self._seeded:
                 await connection.execute(_SEED, self._service)

@@ -65,30 +65,41 @@ def driver() -> Any:
     return asyncpg
 
 
-async def connect(database_url: str, *, patient: bool = False, **told: str) -> Any:
+async def connect(
+    database_url: str,
+    *,
+    name: str = "churn_radar",
+    answer_seconds: float | None = ANSWER_SECONDS,
+    statements: int = 0,
+    **told: str,
+) -> Any:
     """One connection of the driver's, set up as all of ours are; `told` are further settings of the server.
 
-    A `patient` one waits for an answer as long as it takes: for statements that go through whole tables.
+    It waits for an answer `answer_seconds`, or as long as it takes: for statements that go through whole tables. Of
+    prepared `statements` it keeps so many itself; SQLAlchemy keeps its own.
     """
     connection = await driver().connect(
         database_url,
         timeout=CONNECT_SECONDS,
-        command_timeout=None if patient else ANSWER_SECONDS,
-        server_settings={"application_name": "churn_radar"},
-        # SQLAlchemy keeps the prepared statements.
-        statement_cache_size=0,
+        command_timeout=answer_seconds,
+        server_settings={"application_name": name},
+        statement_cache_size=statements,
     )
     # Not as parameters of the start, which PgBouncer refuses, or where it is told to ignores.
     settings = {**_SETTINGS, **told}
-    await connection.execute(
-        "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS told(name, value)",
-        list(settings),
-        list(settings.values()),
-    )
-    # What is acknowledged is on disk, whatever somebody has set for speed. Stricter settings stay.
-    await connection.execute(
-        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-    )
+    try:
+        await connection.execute(
+            "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS told(name, value)",
+            list(settings),
+            list(settings.values()),
+        )
+        # What is acknowledged is on disk, whatever somebody has set for speed. Stricter settings stay.
+        await connection.execute(
+            "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+        )
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
 
 
@@ -147,6 +158,14 @@ def is_gone(error: BaseException) -> bool:
         return False  # the driver's word for a value that it cannot send
     # The internal one is what it says of a connection that ends while it is being made.
     return isinstance(original, OSError | known.InterfaceError | known.InternalClientError)
+
+
+def is_spent(error: BaseException) -> bool:
+    """Whether the connection is of no more use: lost, or to a server that only reads.
+
+    That one is a standby now, and the next connection may find the one that took over.
+    """
+    return is_gone(error) or sqlstate(error) == READ_ONLY
 
 
 def is_worth_repeating(error: BaseException, repeated: int = 0) -> bool:

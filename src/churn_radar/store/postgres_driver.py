@@ -18,6 +18,7 @@ from pgqueuer.core.tm import TaskManager
 from pgqueuer.ports.driver import Driver, NotifyCallback
 
 from churn_radar.errors import RecordUnavailable
+from churn_radar.store.postgres import connect, is_passing, is_spent
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -26,25 +27,17 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 POOL_SIZE = 4
-CONNECT_SECONDS = 10.0
-COMMAND_SECONDS = 30.0
+ACQUIRE_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 2.0
 # A connection that a firewall has forgotten says nothing: the one that only listens is asked now and then.
 LISTENER_CHECK_SECONDS = 10.0
+# Prepared statements that each connection of the pool keeps.
+STATEMENTS = 100
 
-# What passes by itself: a connection lost or refused, a shutdown, too many connections, a deadlock.
-PASSING = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what it makes of a connection that the server has ended between two statements
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-)
+# All that the driver raises; which of it passes, `is_passing` says.
+ERRORS = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError)
 
 T = TypeVar("T")
 
@@ -71,14 +64,12 @@ class PatientDriver(Driver):
 
     async def open(self) -> Self:
         """Make the pool. Connects with the first statement, so a Postgres that is away is no error yet."""
-        # No statement of ours needs longer; JIT compiles the long dequeue statement anew for every connection.
+
+        async def open_one(*_: Any, **__: Any) -> Any:
+            return await connect(self._dsn, statements=STATEMENTS)
+
         self._pool = await asyncpg.create_pool(
-            self._dsn,
-            min_size=0,
-            max_size=self._size,
-            timeout=CONNECT_SECONDS,
-            command_timeout=COMMAND_SECONDS,
-            server_settings={"application_name": "churn_radar", "jit": "off"},
+            self._dsn, min_size=0, max_size=self._size, connect=open_one, reset=_as_it_is
         )
         return self
 
@@ -92,7 +83,7 @@ class PatientDriver(Driver):
             try:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._pool.close()
-            except (*PASSING, asyncpg.PostgresError):
+            except ERRORS:
                 self._pool.terminate()
 
     @asynccontextmanager
@@ -118,7 +109,7 @@ class PatientDriver(Driver):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PoolConnectionProxy[Any]]:
-        """One connection in one transaction, tried once. Raises whatever is in PASSING."""
+        """One connection in one transaction, tried once. Raises one of ERRORS."""
         async with _sound(self._required()) as connection, connection.transaction():
             yield connection
         self._succeeded()
@@ -172,7 +163,9 @@ class PatientDriver(Driver):
                     found = await run(connection)
             except asyncpg.TransactionRollbackError:
                 pass  # two got in each other's way, and Postgres let the other one go first
-            except PASSING as error:
+            except ERRORS as error:
+                if not is_passing(error):
+                    raise
                 self.failed(error)
             else:
                 self._succeeded()
@@ -201,13 +194,10 @@ class PatientDriver(Driver):
         wait = FIRST_RETRY_SECONDS
         while not self._closing.is_set():
             try:
-                connection = await asyncpg.connect(
-                    self._dsn,
-                    timeout=CONNECT_SECONDS,
-                    command_timeout=CONNECT_SECONDS,
-                    server_settings={"application_name": "churn_radar listener"},
+                connection = await connect(
+                    self._dsn, name="churn_radar listener", answer_seconds=LISTENER_CHECK_SECONDS
                 )
-            except (*PASSING, asyncpg.PostgresError) as error:
+            except ERRORS as error:
                 self.failed(error)
                 await self.pause(wait)
                 wait = min(wait * 2, LONGEST_RETRY_SECONDS)
@@ -215,7 +205,7 @@ class PatientDriver(Driver):
             wait = FIRST_RETRY_SECONDS
             try:
                 await self._hear(connection)
-            except (*PASSING, asyncpg.PostgresError) as error:
+            except ERRORS as error:
                 if not self._closing.is_set():
                     log.info("postgres.listener_lost", cause=type(error).__name__)
             finally:
@@ -248,14 +238,17 @@ class PatientDriver(Driver):
 @asynccontextmanager
 async def _sound(pool: asyncpg.Pool) -> AsyncIterator[PoolConnectionProxy[Any]]:
     """A connection of the pool, which does not get it back in doubt."""
-    async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
+    async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
         try:
             yield connection
-        except asyncpg.TransactionRollbackError:
+        except ERRORS as error:
+            if is_spent(error):
+                connection.terminate()
             raise
-        except PASSING:
-            connection.terminate()
-            raise
+
+
+async def _as_it_is(connection: Connection[Any]) -> None:
+    """What goes back to the pool stays as it was set up; nothing of ours leaves anything on it."""
 
 
 async def _rows(connection: PoolConnectionProxy[Any], query: str, args: tuple[object, ...]) -> list[dict[str, object]]:

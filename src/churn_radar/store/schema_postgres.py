@@ -73,7 +73,7 @@ async def migrate_postgres(database_url: str, engine: EngineSchema | None = None
     """
     wanted = engine or EngineSchema()
     # An index on millions of rows takes minutes, and so long the others wait for their turn.
-    async with _connected(database_url, patient=True, lock_timeout="0") as connection:
+    async with _connected(database_url, answer_seconds=None, lock_timeout="0") as connection:
         await hold_beyond(connection, Held.SCHEMA)
         state = await _state(connection, wanted)
         _refuse_foreign(state, database_url)
@@ -111,11 +111,11 @@ def _refuse_foreign(state: SchemaState, database_url: str) -> None:
 
 
 @asynccontextmanager
-async def _connected(database_url: str, *, patient: bool = False, **told: str) -> AsyncIterator[AsyncConnection]:
+async def _connected(database_url: str, **told: Any) -> AsyncIterator[AsyncConnection]:
     driver()
 
     async def open_one(**_: Any) -> Any:
-        return await connect(database_url, patient=patient, **told)
+        return await connect(database_url, **told)
 
     pool = create_async_engine(
         "postgresql+asyncpg://", connect_args={"async_creator_fn": open_one}, poolclass=NullPool, hide_parameters=True

@@ -51,7 +51,7 @@ class Unheld:
 async def unheld_work(driver: PatientDriver, *, before: datetime, limit: int = PAGE) -> list[Unheld] | None:
     """What nobody has touched since `before` and no job stands for; None when another replica is looking.
 
-    The dearest first. Raises whatever is in PASSING.
+    The dearest first. Raises what the driver does.
     """
     async with driver.transaction() as connection:
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _SWEEP_LOCK):

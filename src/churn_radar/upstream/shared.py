@@ -16,7 +16,7 @@ import structlog
 
 from churn_radar.errors import RecordUnavailable
 from churn_radar.store.permits import Granted, Permits, Terms
-from churn_radar.store.postgres_driver import PASSING, PatientDriver
+from churn_radar.store.postgres_driver import ERRORS, PatientDriver
 from churn_radar.upstream.pace import WindowPace
 from churn_radar.upstream.rate import LONGEST_HOLD_SECONDS, LONGEST_WAY_SECONDS, SHORT_WINDOW_SECONDS, STEP_UP_SECONDS
 
@@ -98,7 +98,7 @@ class SharedPace:
             asked_at = time.monotonic()
             try:
                 answer = await self._permits.take(self._terms)
-            except (*PASSING, asyncpg.PostgresError) as error:
+            except ERRORS as error:
                 self._driver.failed(error)
                 await self._sleep(LOOK_SECONDS)
                 continue
@@ -134,7 +134,7 @@ class SharedPace:
         self._keeping.cancel()
         await asyncio.wait({self._keeping})
         if self._open | self._ended:
-            with suppress(*PASSING, asyncpg.PostgresError, RecordUnavailable):
+            with suppress(*ERRORS, RecordUnavailable):
                 async with asyncio.timeout(5):
                     await self._permits.end(self._open | self._ended)
 

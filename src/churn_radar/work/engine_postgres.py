@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from churn_radar.errors import RecordUnavailable
 from churn_radar.store.jobs import NAMES, JobQueries, inside, jobs_of_new, tidy, was_begun
-from churn_radar.store.postgres_driver import PASSING, PatientDriver
+from churn_radar.store.postgres_driver import ERRORS, PatientDriver
 from churn_radar.work.attempt import Packed, attempt, merged, one_by_one, pack, tell_of_death, unpack
 from churn_radar.work.rush import Rush
 from churn_radar.work.tasks import Again, BatchHandler, Handler, Outcome, Step, Task
@@ -220,7 +220,7 @@ class PostgresEngine:
             await asyncio.sleep(TIDY_EVERY.total_seconds())
             try:
                 await tidy(self._driver)
-            except (*PASSING, asyncpg.PostgresError, RecordUnavailable) as error:
+            except (*ERRORS, RecordUnavailable) as error:
                 log.debug("work.not_tidied", cause=type(error).__name__)
             except Exception:
                 # A fault of ours: the tables grow, and the next time it may go well.

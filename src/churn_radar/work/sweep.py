@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import asyncpg
 import structlog
 
 from churn_radar.errors import RecordUnavailable
-from churn_radar.store.postgres_driver import PASSING, PatientDriver
+from churn_radar.store.postgres_driver import ERRORS, PatientDriver
 from churn_radar.store.unheld import PAGE, Unheld, unheld_work
 from churn_radar.work.engine_postgres import PostgresEngine
 from churn_radar.work.steps import utc_now
@@ -42,7 +41,7 @@ class Sweep:
         self._sweeping: asyncio.Task[None] | None = None
 
     async def once(self) -> int:
-        """Take up what no job stands for; returns how much that was. Raises whatever is in PASSING."""
+        """Take up what no job stands for; returns how much that was. Raises what the driver does."""
         count = 0
         while True:
             now = self._now()
@@ -78,7 +77,7 @@ class Sweep:
         while True:
             try:
                 await self.once()
-            except (*PASSING, asyncpg.PostgresError, RecordUnavailable) as error:
+            except (*ERRORS, RecordUnavailable) as error:
                 log.warning("work.not_swept", cause=type(error).__name__)
             await asyncio.sleep(SWEEP_EVERY.total_seconds())
 

@@ -15,6 +15,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -145,6 +146,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         assert not folder.is_mount()
 
 
+@pytest.fixture
+def real_disk() -> Iterator[Path]:
+    """A folder that does not lie in memory, where a file that is open already may be written to whatever its flags."""
+    with tempfile.TemporaryDirectory(prefix="churn-radar-") as folder:
+        yield Path(folder)
+
+
 # -- the disk and the file
 
 
@@ -174,13 +182,14 @@ async def test_on_a_full_disk_the_door_says_503_and_with_room_again_everything_i
 
 @OF_A_FILE
 async def test_a_database_that_becomes_read_only_is_503_and_goes_on_when_it_is_writable_again(
-    tmp_path: Path, upstreams: Upstreams
+    tmp_path: Path, upstreams: Upstreams, real_disk: Path
 ) -> None:
-    record = tmp_path / "record.db"
-    async with started(tmp_path, upstreams.settings(tmp_path)) as sender:
+    record = real_disk / "record.db"
+    settings = upstreams.settings(tmp_path, CHURN_RADAR_DATABASE_URL=f"sqlite:///{record}")
+    async with started(tmp_path, settings) as sender:
         [first] = sender.write(1, only=Expected.CHURN)
         assert await sender.send(first) == 200
-        files = [str(path) for path in tmp_path.glob("record.db*") if path.suffix in (".db", ".db-wal")]
+        files = [str(path) for path in real_disk.glob("record.db*") if path.suffix in (".db", ".db-wal")]
         assert len(files) == 2
         # Not even root writes to an immutable file, and not by a handle that is open already.
         as_root("chattr", "+i", *files)

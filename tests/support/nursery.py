@@ -123,6 +123,8 @@ def _parent() -> socket.socket:
 def _read_everything() -> None:
     import churn_radar
 
+    # Nothing of it is garbage.
+    gc.disable()
     for module in pkgutil.walk_packages(churn_radar.__path__, "churn_radar."):
         if "__main__" not in module.name and ".migrations." not in module.name:
             importlib.import_module(module.name)
@@ -159,6 +161,7 @@ def _next_child(ear: socket.socket) -> list[str] | None:
         os.chdir(told["folder"])
         os.environ.clear()
         os.environ.update(told["env"])
+        gc.enable()
         arguments: list[str] = told["arguments"]
         return arguments
 

@@ -78,6 +78,20 @@ def postgres(postgres_database: Scratch) -> Iterator[Scratch]:
         yield postgres_database
 
 
+@pytest.fixture(scope="session")
+def bare_database() -> Iterator[Scratch]:
+    """A second database of this session, which is not migrated."""
+    with scratch(migrated=False) as database:
+        yield database
+
+
+@pytest.fixture
+def empty(bare_database: Scratch) -> Scratch:
+    """A database in which nothing is yet."""
+    bare_database.wipe()
+    return bare_database
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def everywhere(request: pytest.FixtureRequest) -> str:
     """Runs the test once with its records in files, and once with its record on Postgres."""

@@ -6,7 +6,6 @@ import asyncio
 import re
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,13 @@ from churn_radar.store.schema import upgrade_record
 from tests.acceptance.conftest import Upstreams
 from tests.acceptance.test_main_job import event
 from tests.support.filling import fill_tables, rows_of_database, rows_of_file
-from tests.support.postgres import Scratch, scratch
+from tests.support.postgres import Scratch
 from tests.support.service import clean_environment, eventually, run_command, serving
 
 pytestmark = pytest.mark.acceptance
 
 ROOT = Path(__file__).resolve().parents[2]
 IN_THE_DOCUMENT = "postgresql://churn_radar@db.example.com/churn_radar"
-
-
-@pytest.fixture
-def empty() -> Iterator[Scratch]:
-    """A database in which nothing is yet."""
-    with scratch(migrated=False) as database:
-        yield database
 
 
 def commands_to_move(url: str) -> list[list[str]]:

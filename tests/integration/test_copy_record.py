@@ -23,7 +23,7 @@ from churn_radar.store.schema import COPY_TABLE, SchemaState, upgrade_record
 from churn_radar.store.tables import metadata
 from tests.integration.test_schema import record_of
 from tests.support.filling import fill_tables, points_ahead, rows_of_database, rows_of_file
-from tests.support.postgres import Scratch, scratch
+from tests.support.postgres import Scratch
 
 ROWS = 40
 
@@ -71,13 +71,6 @@ def database(postgres: Scratch) -> Iterator[Scratch]:
     """A record on Postgres without a row."""
     yield postgres
     postgres.run(f"DROP TABLE IF EXISTS {COPY_TABLE}")
-
-
-@pytest.fixture
-def empty() -> Iterator[Scratch]:
-    """A Postgres database in which nothing is yet."""
-    with scratch(migrated=False) as database:
-        yield database
 
 
 def url_of(path: Path) -> str:

@@ -32,18 +32,11 @@ from churn_radar.store.shared_tables import shared_metadata
 from churn_radar.store.tables import metadata
 from tests.integration.test_schema import REVISIONS
 from tests.support.cutting import way_to
-from tests.support.postgres import SERVER_URL, Scratch, scratch, url_of
+from tests.support.postgres import SERVER_URL, Scratch, url_of
 from tests.support.service import clean_environment, run_command
 from tests.support.work import settings_for
 
 PASSWORD = "a-password-of-the-tests"
-
-
-@pytest.fixture
-def empty() -> Iterator[Scratch]:
-    """A database with nothing in it."""
-    with scratch(migrated=False) as database:
-        yield database
 
 
 def with_password(url: str) -> str:

@@ -13,11 +13,13 @@ from sqlalchemy import update
 
 from churn_radar.simulator.mavera import MaveraSimulation
 from churn_radar.simulator.people import PEOPLE, Person
+from churn_radar.store.jobs import NAMES
 from churn_radar.store.tables import Status, signals
 from churn_radar.work import resume as room
 from churn_radar.work.resume import resume
 from churn_radar.work.tasks import Again, Step, Task
 from churn_radar.work.troubles import PROBE_DELAYS, WAITS
+from tests.support.postgres import Scratch
 from tests.support.work import Running, Workshop, logged, payload, service, until, workshop
 
 CUSTOMERS = ("cust_1001", "cust_1002", "cust_1003")
@@ -196,26 +198,60 @@ async def test_the_first_call_that_goes_through_sets_everything_going_not_only_i
     assert (row["service"], row["signals"]) == ("mavera", 5)
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Settings that say where the record is."""
+    return {} if request.param == "sqlite" else {"database_url": request.getfixturevalue("postgres").url}
+
+
 @pytest.mark.usefixtures("no_probes")
-async def test_a_restart_with_the_trouble_mended_goes_on_at_once(tmp_path: Path) -> None:
-    async with service(tmp_path, people=few(), mavera=MaveraSimulation(credits=0)) as live:
+async def test_a_restart_with_the_trouble_mended_goes_on_at_once(tmp_path: Path, where: dict[str, Any]) -> None:
+    async with service(tmp_path, people=few(), mavera=MaveraSimulation(credits=0), **where) as live:
         ids = await all_held(live)
-    async with service(tmp_path, people=few()) as live:
+    async with service(tmp_path, people=few(), **where) as live:
         for event_id in ids:
             await live.becomes(event_id, "briefed")
+        assert (await live.http.get("/readyz")).json()["troubles"] == {}
 
 
 @pytest.mark.usefixtures("no_probes")
-async def test_a_restart_with_the_trouble_unmended_costs_a_few_calls_and_no_attempt(tmp_path: Path) -> None:
-    async with service(tmp_path, people=few(), mavera=MaveraSimulation(credits=0)) as live:
+async def test_a_restart_with_the_trouble_unmended_costs_a_few_calls_and_no_attempt(
+    tmp_path: Path, where: dict[str, Any]
+) -> None:
+    async with service(tmp_path, people=few(), mavera=MaveraSimulation(credits=0), **where) as live:
         ids = await all_held(live)
-    async with service(tmp_path, people=few(), mavera=MaveraSimulation(credits=0), mavera_concurrency=1) as live:
+    spent = MaveraSimulation(credits=0)
+    async with service(tmp_path, people=few(), mavera=spent, mavera_concurrency=1, **where) as live:
 
-        async def troubled() -> bool:
-            return "mavera" in (await live.http.get("/readyz")).json()["troubles"]
+        async def asked() -> bool:
+            return live.mavera.statuses[402] > 0 and "mavera" in (await live.http.get("/readyz")).json()["troubles"]
 
-        await until(troubled, "the trouble")
+        await until(asked, "the trouble to be found unmended")
         for event_id in ids:
             told = await live.becomes(event_id, "waiting")
             assert told["attempts"] == 0
         assert live.mavera.statuses[402] == 1
+
+
+@pytest.mark.usefixtures("no_probes")
+async def test_a_replica_that_starts_again_and_again_asks_once_a_minute(tmp_path: Path, postgres: Scratch) -> None:
+    where: dict[str, Any] = {"database_url": postgres.url}
+    async with service(tmp_path, people=few(), mavera=MaveraSimulation(credits=0), **where) as live:
+        await all_held(live)
+
+    async def calls_of_a_start() -> int:
+        async with service(tmp_path, people=few(), mavera=MaveraSimulation(credits=0), **where) as live:
+            worker = live.service.worker
+            assert worker is not None
+
+            async def is_at_rest() -> bool:
+                now_or_running = "execute_after <= now() OR status = 'picked'"
+                jobs = postgres.run(f"SELECT count(*) FROM {NAMES.queue_table} WHERE {now_or_running}")  # noqa: S608
+                return not worker._resuming and jobs == 0
+
+            await until(is_at_rest, "whatever is let go to be done")
+            return live.mavera.statuses[402]
+
+    assert [await calls_of_a_start() for _ in range(4)] == [1, 0, 0, 0]
+    postgres.run("UPDATE upstream_troubles SET asked_at = asked_at - interval '1 minute'")
+    assert await calls_of_a_start() == 1

@@ -21,9 +21,16 @@ async def putting_off(connection: AsyncConnection) -> None:
 
 
 async def let_go(
-    connection: AsyncConnection, status: Status, *, reason_prefix: str, after: Place | None, limit: int, now: datetime
+    connection: AsyncConnection,
+    status: Status,
+    *,
+    reason_prefix: str,
+    after: Place | None,
+    limit: int,
+    now: datetime,
+    most: int | None = None,
 ) -> tuple[list[tuple[int, int]], Place | None]:
-    """Make a page of what was put off for such a reason due at once.
+    """Make a page of what was put off for such a reason due at once, or `most` of it.
 
     Looks at `limit` signals of the status that were put off for whatever reason, from `after` on, so that a page
     costs the same however few of them it lets go. Returns those let go, as (seq, priority), and where to go on; None at
@@ -32,6 +39,7 @@ async def let_go(
     await hold(connection, Held.WAITING)
     page, further = await page_put_off(connection, status, after=after, limit=limit)
     held = [(each.seq, each.priority) for each in page if (each.reason or "").startswith(reason_prefix)]
+    held = held[:most]
     if held:
         await connection.execute(
             update(signals)

@@ -35,7 +35,7 @@ _WAIT = (
 )
 _PROBE_NOW = """
 UPDATE upstream_troubles SET next_probe_at = clock_timestamp(), probes = 0, asked_at = clock_timestamp()
-WHERE service = $1 AND (asked_at IS NULL OR asked_at < clock_timestamp() - $2::interval)
+WHERE service = $1 AND (asked_at IS NULL OR asked_at < clock_timestamp() - $2::interval) RETURNING service
 """
 _READ = "SELECT service, message, status, since, next_probe_at, probes, prober = $1 AS ours FROM upstream_troubles"
 
@@ -80,10 +80,11 @@ class TroublesTable:
         rows: list[dict[str, Any]] = await self._driver.fetch(_WAIT, service)
         return rows[0]["wait"] if rows else None
 
-    async def probe_now(self, service: str, at_most_every: timedelta) -> None:
-        """The next probe is due at once, and the intervals begin anew."""
-        await self._driver.execute(_PROBE_NOW, service, at_most_every)
+    async def probe_now(self, service: str, at_most_every: timedelta) -> bool:
+        """The next probe is due at once, and the intervals begin anew; False when that was asked for a moment ago."""
+        asked = await self._driver.fetch(_PROBE_NOW, service, at_most_every)
         await self._tell()
+        return bool(asked)
 
     async def read(self) -> list[Found]:
         """What stands."""

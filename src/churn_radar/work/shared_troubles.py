@@ -21,7 +21,7 @@ import structlog
 from churn_radar.errors import RecordUnavailable
 from churn_radar.store.postgres_driver import PatientDriver
 from churn_radar.store.troubles import Found, TroublesTable
-from churn_radar.work.troubles import HAND_PROBE_DELAY, Trouble, Troubles
+from churn_radar.work.troubles import HAND_PROBE_DELAY, START_PROBE_DELAY, Trouble, Troubles
 
 log = structlog.get_logger(__name__)
 
@@ -95,11 +95,23 @@ class SharedTroubles(Troubles):
             super().clear(service)
         return wait
 
+    async def to_probe_at_start(self) -> Sequence[str]:
+        """As Troubles.to_probe_at_start; at most once a minute over all replicas. Waits until it is known what stands.
+
+        The call may fall to a replica that still has the old key; then the next one that starts asks again.
+        """
+        while not await self._know():
+            pass
+        return [service for service in self.current if await self._table.probe_now(service, START_PROBE_DELAY)]
+
     def probe_now(self, now: datetime) -> None:
         """Let the next call of whichever replica through at once; at most one in ten seconds over all of them."""
         for service, trouble in self._standing.items():
             self._standing[service] = replace(trouble, probes=0)
-            self._later(partial(self._table.probe_now, service, HAND_PROBE_DELAY))
+            self._later(partial(self._ask, service))
+
+    async def _ask(self, service: str) -> None:
+        await self._table.probe_now(service, HAND_PROBE_DELAY)
 
     async def settled(self) -> None:
         """Return when everybody can know of what was said here so far."""
@@ -124,14 +136,9 @@ class SharedTroubles(Troubles):
     async def _listen(self) -> None:
         while True:
             self._news.clear()
-            await self.settled()
-            changes = self._changes
             try:
-                found = await self._table.read()
-                if changes == self._changes:
-                    self._take_over(found)
-                else:
-                    self._news.set()  # it was read before what was said meanwhile
+                if not await self._know():
+                    self._news.set()
             except RecordUnavailable:
                 return
             except asyncpg.PostgresError:
@@ -139,6 +146,16 @@ class SharedTroubles(Troubles):
             with suppress(TimeoutError):
                 async with asyncio.timeout(READ_EVERY_SECONDS):
                     await self._news.wait()
+
+    async def _know(self) -> bool:
+        """Take over what stands; False when it was read before what was said here meanwhile."""
+        await self.settled()
+        changes = self._changes
+        found = await self._table.read()
+        if changes != self._changes:
+            return False
+        self._take_over(found)
+        return True
 
     def _take_over(self, found: Sequence[Found]) -> None:
         for service in self._standing.keys() - {row.service for row in found}:

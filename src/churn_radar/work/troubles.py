@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 PROBE_DELAYS = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 5, 10, 30))
 # However often somebody replays: each time lets one call through, which fails for all that we know.
 HAND_PROBE_DELAY = timedelta(seconds=10)
+# And however often replicas start: one that crashes and starts again has mended nothing.
+START_PROBE_DELAY = timedelta(minutes=1)
 
 WAITS = "waits for the operator: "
 
@@ -102,6 +104,13 @@ class Troubles:
     async def turn(self, service: str, now: datetime) -> timedelta | None:
         """As `hold`, of everybody who shares the trouble: one of them makes the probe."""
         return self.hold(service, now)
+
+    async def to_probe_at_start(self) -> Sequence[str]:
+        """The services in trouble that may be asked at once, since whoever mends a key in the settings starts anew.
+
+        None here: a new process knows of no trouble, and its first call finds out.
+        """
+        return ()
 
     async def settled(self) -> None:
         """Return when everybody who shares the troubles can know of what was said here so far."""

@@ -7,8 +7,9 @@ for all replicas: a job is written in the transaction of what gives rise to it, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,7 +38,7 @@ from churn_radar.work.enrich import LookUp
 from churn_radar.work.feeder import Feeder, Source
 from churn_radar.work.forgotten import Forgotten
 from churn_radar.work.research import Researcher, ResearchStep
-from churn_radar.work.resume import SERVICES, resume
+from churn_radar.work.resume import resume, resume_at_start
 from churn_radar.work.spending import Spending
 from churn_radar.work.steps import Floor, utc_now
 from churn_radar.work.takeover import back_in_line, follow_ups, put_back
@@ -129,7 +130,7 @@ class Worker:
             concurrency=PLACES * max(len(sinks), 1),
         )
         self._handing_over: set[asyncio.Task[None]] = set()
-        self._resuming: set[asyncio.Task[int]] = set()
+        self._resuming: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> int:
         """Take up everything a previous process left unfinished, then run; returns how much that was.
@@ -144,9 +145,7 @@ class Worker:
         for feeding in (self._feeder, self._sweep):
             if feeding is not None:
                 feeding.start()
-        for service in SERVICES:
-            # Whoever mends a key in the settings starts the service again: what waited for that goes on.
-            self._resume(service)
+        self._let_go(resume_at_start(self.floor))
         return taken_up
 
     async def _take_up(self) -> int:
@@ -193,7 +192,10 @@ class Worker:
 
     def _resume(self, service: str) -> None:
         """Start to let go what waited for the end of a trouble; never waits, never fails."""
-        resuming = asyncio.ensure_future(resume(self.floor, service))
+        self._let_go(resume(self.floor, service))
+
+    def _let_go(self, going_on: Coroutine[Any, Any, Any]) -> None:
+        resuming = asyncio.ensure_future(going_on)
         self._resuming.add(resuming)
         resuming.add_done_callback(self._resuming.discard)
         resuming.add_done_callback(_tell_of_failure)
@@ -276,7 +278,7 @@ async def _to_deliver(connection: AsyncConnection, limit: int) -> list[Task]:
     return [Task(Step.DELIVER, seq) for seq in await fresh_deliveries(connection, limit)]
 
 
-def _tell_of_failure(resuming: asyncio.Task[int]) -> None:
+def _tell_of_failure(resuming: asyncio.Task[Any]) -> None:
     """What was not let go goes on when it would have been due; this says why not sooner."""
     if not resuming.cancelled() and (error := resuming.exception()):
         log.error("work.resume_failed", exc_info=error)

@@ -6,6 +6,7 @@ It only ever talks to loopback, and is bounded by the number of requests it is g
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from collections import Counter
@@ -13,10 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from ulid import ULID
+
 from churn_radar.intake.door import PATH
 from churn_radar.intake.signature import sign
 
 CONNECTIONS = 64
+# What the ids of events say of when they happened.
+FIRST_SECOND, EVENTS_A_SECOND = 1_795_500_000, 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +171,13 @@ def webhooks(numbers: Iterable[int], metric: str, customer_ids: Iterable[str], s
 
 
 def event(number: int, metric: str, customer_id: str) -> dict[str, Any]:
-    """A reporting webhook of the usual size."""
+    """A reporting webhook of the usual size. Its id is like a ULID, ten characters of time and sixteen of chance."""
+    time_of = str(ULID.from_timestamp(FIRST_SECOND + number / EVENTS_A_SECOND))[:10]
     return {
-        "event_id": f"01BENCH{number:019d}",
+        "event_id": f"{time_of}{hashlib.blake2b(b'%d' % number, digest_size=8).hexdigest().upper()}",
         "object_type": "email",
         "metric": metric,
-        "timestamp": 1_795_500_000 + number % 86_400,
+        "timestamp": FIRST_SECOND + number % 86_400,
         "data": {
             "customer_id": customer_id,
             "identifiers": {"id": customer_id, "email": f"{customer_id}@bench.example", "cio_id": None},

@@ -250,6 +250,18 @@ async def record_of(database: Scratch, revision: str) -> None:
             database.run(f"INSERT INTO {table.name} ({names}) VALUES ({row})")  # noqa: S608
 
 
+@pytest.mark.parametrize(
+    ("event_id", "key"), [("01E4C4CT6YDC", "01e4c4ct6y" + "5" * 22), ("", "5" * 32), ("a b", "5" * 32), ("ü", "5" * 32)]
+)
+async def test_what_an_older_release_has_taken_is_still_known_when_it_is_sent_again(
+    empty: Scratch, event_id: str, key: str
+) -> None:
+    await record_of(empty, "0014")
+    empty.run("UPDATE signals SET event_key = $1, event_id = $2, forced = false", "5" * 32, event_id)
+    await migrate_postgres(empty.url)
+    assert empty.rows("SELECT event_key, signal_id FROM signals") == [(key, "txt")]
+
+
 async def test_two_processes_that_migrate_at_once_make_one_schema(empty: Scratch, tmp_path: Path) -> None:
     env = {"CHURN_RADAR_DATABASE_URL": empty.url}
     ran = await asyncio.gather(*(run_command("migrate", cwd=tmp_path, env=env) for _ in range(2)))

@@ -250,6 +250,20 @@ def test_an_arrival_carries_the_event_and_its_key() -> None:
     assert (kept.received_at, kept.source, kept.forced, kept.body) == (NOW, "webhook", False, None)
 
 
+def test_keys_stand_in_the_order_of_the_event_ids_times() -> None:
+    ids = ["01E4C4CT6YDC7Y5M7FE1GWWPQJ", "01E4C4CT7ZDC7Y5M7FE1GWWPQJ", "01E4C4D0000C7Y5M7FE1GWWPQJ"]
+    keys = [churn(event(event_id=each)).key for each in ids]
+    assert [key[:10] for key in keys] == [each[:10].lower() for each in ids]
+    assert {len(key) for key in keys} == {32}
+
+
+@pytest.mark.parametrize("event_id", ["a b", "ünï", "../..", "%00", "x" * 9 + "/"])
+def test_a_key_holds_letters_and_digits_alone_whatever_the_event_id(event_id: str) -> None:
+    key = churn(event(event_id=event_id)).key
+    assert key.isascii()
+    assert key.isalnum()
+
+
 def test_a_forced_arrival_is_an_event_of_its_own() -> None:
     usual = to_arrival(churn(event()), received_at=NOW, source="api")
     forced = [to_arrival(churn(event()), received_at=NOW, source="api", force_salt=salt) for salt in ("a", "b", "a")]

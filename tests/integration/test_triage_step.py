@@ -22,6 +22,7 @@ from churn_radar.triage.customer import CustomerRef, Profile
 from churn_radar.triage.decision import Decision
 from churn_radar.triage.decision import triage as decide
 from churn_radar.work import triage as triage_module
+from churn_radar.work.enrich import SERVES
 from churn_radar.work.tasks import Again, Done, Step, Task
 from churn_radar.work.triage import TriageStep
 from churn_radar.work.triaged import Triaged
@@ -738,6 +739,48 @@ async def test_attributes_seen_within_the_cache_s_minutes_are_not_looked_up_agai
         await shop.triage(seq)
         assert shop.customerio.ids_asked == [JANE, JANE]
         assert (await triaged(shop, seq)).attributes_source is AttributesSource.LIVE
+
+
+async def test_a_look_up_made_since_an_event_came_in_serves_that_event_too(shop: Workshop) -> None:
+    first, later = await shop.arrive(payload(JANE)), await shop.arrive(payload(JANE, "bounced"))
+    shop.clock.forward(timedelta(seconds=2))
+    await shop.triage(first)
+    seen_at = shop.clock()
+    shop.clock.forward(timedelta(seconds=2))
+    await shop.triage(later)
+    assert shop.customerio.ids_asked == [JANE]
+    found = await triaged(shop, later)
+    assert (found.attributes_source, found.attributes_seen_at) == (AttributesSource.LIVE, seen_at)
+    assert (await shop.signal(later)).status is Status.JOINED
+
+
+async def test_an_event_that_came_in_after_the_look_up_is_looked_up_itself(shop: Workshop) -> None:
+    await shop.triage(await shop.arrive(payload(JANE)))
+    shop.clock.forward(timedelta(seconds=2))
+    await shop.triage(await shop.arrive(payload(JANE, "bounced")))
+    assert shop.customerio.ids_asked == [JANE, JANE]
+
+
+@pytest.mark.parametrize("names", [{"email": "jane@acme.co"}, {"id": JANE}])
+async def test_a_look_up_serves_later_ones_neither_for_long_nor_by_an_address_alone(
+    shop: Workshop, names: dict[str, str]
+) -> None:
+    first, later = await shop.arrive(payload(JANE)), await shop.arrive(known_by(**names))
+    shop.clock.forward(timedelta(seconds=2))
+    await shop.triage(first)
+    if "id" in names:
+        shop.clock.forward(SERVES)
+    await shop.triage(later)
+    assert len(shop.customerio.ids_asked) == 2
+
+
+async def test_who_replays_a_signal_has_its_customer_looked_up_anew(shop: Workshop) -> None:
+    seq = await shop.arrive(payload("cust_1007"))
+    shop.clock.forward(timedelta(seconds=2))
+    await shop.triage(seq)
+    await shop.replay(seq)
+    await shop.triage(seq)
+    assert shop.customerio.ids_asked == ["cust_1007", "cust_1007"]
 
 
 async def test_a_customer_from_the_cache_is_not_taken_for_one_who_is_gone(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from churn_radar.errors import GiveUp, RetryLater
 from churn_radar.research.brief import AttributesSource
 from churn_radar.store.customers import KnownCustomer, recall_all
 from churn_radar.store.record import Record
+from churn_radar.store.signals import Signal
 from churn_radar.triage.customer import CustomerRef, Profile
 
 
@@ -25,7 +26,7 @@ class LookUp(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Enriched:
-    """A customer with attributes. `known` is set when they were not read live just now.
+    """A customer with attributes. `known` is set when they were not read just now, but are what was last seen.
 
     `failure` is why not, when the App API could not say whether it knows the customer; `gone` when it said no.
     """
@@ -38,21 +39,37 @@ class Enriched:
 
     @property
     def seen_at(self) -> datetime | None:
-        """When cached attributes were last read live; None for live ones."""
+        """When attributes that were not read just now were; None for the others."""
         return self.known.seen_at if self.known else None
 
 
 Found = Enriched | Exception | None
 
+# A blast brings several events of a customer within minutes: one look-up after the last of them serves them all.
+SERVES = timedelta(minutes=5)
 
-async def fresh(record: Record, refs: Sequence[CustomerRef], *, since: datetime) -> dict[CustomerRef, Enriched]:
-    """The customers that the record has seen since `since`: they need not be looked up."""
-    known = await _recall(record, refs)
-    return {
-        ref: Enriched(each.profile, AttributesSource.CACHED, each)
-        for ref, each in known.items()
-        if each.seen_at >= since
-    }
+
+async def fresh(
+    record: Record, signals: Sequence[Signal], *, now: datetime, fresh_for: timedelta
+) -> dict[int, Enriched]:
+    """The signals, by their number, whose customers need not be looked up.
+
+    Either they were within `fresh_for`, or since the signal came in (and not long ago): that is as live as a look-up
+    for this very signal. One that was triaged before is looked at again because somebody wants to know anew.
+    """
+    known = await _recall(record, list({signal.customer for signal in signals}))
+    found: dict[int, Enriched] = {}
+    for signal in signals:
+        seen = known.get(signal.customer)
+        if seen is None:
+            continue
+        # An address alone may be somebody else's by now.
+        is_named = signal.customer.id or signal.customer.cio_id
+        if is_named and signal.customer_seq is None and seen.seen_at > max(signal.received_at, now - SERVES):
+            found[signal.seq] = Enriched(seen.profile, AttributesSource.LIVE, seen)
+        elif now - seen.seen_at < fresh_for:
+            found[signal.seq] = Enriched(seen.profile, AttributesSource.CACHED, seen)
+    return found
 
 
 async def enrich(record: Record, customerio: LookUp, refs: Sequence[CustomerRef]) -> list[Found]:

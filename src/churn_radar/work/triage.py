@@ -14,13 +14,12 @@ from churn_radar import metrics
 from churn_radar.customerio.client import SERVICE
 from churn_radar.errors import RecordUnavailable
 from churn_radar.privacy.tombstones import identifiers
-from churn_radar.research.brief import AttributesSource
 from churn_radar.store.customers import hold_customers, remember_all, rows_now
 from churn_radar.store.hints import forget_events
 from churn_radar.store.signals import Move, Signal, advance, advance_all, load_signals, standing_at
 from churn_radar.store.tables import Status
 from churn_radar.triage.account import Rules
-from churn_radar.triage.customer import CustomerRef, IdType
+from churn_radar.triage.customer import IdType
 from churn_radar.triage.decision import Decision, Research, triage
 from churn_radar.triage.kinds import HINTS
 from churn_radar.triage.priority import priority
@@ -99,13 +98,10 @@ class TriageStep:
         return [each for each in loaded if each.seq not in gone]
 
     async def _triage(self, due: Sequence[Signal]) -> dict[int, Outcome]:
-        cached: dict[CustomerRef, Enriched] = {}
-        if self.fresh_for:
-            since = self.floor.now() - self.fresh_for
-            cached = await fresh(self.floor.record, [signal.customer for signal in due], since=since)
-        found: list[tuple[Signal, Found]] = [(s, cached[s.customer]) for s in due if s.customer in cached]
+        seen = await fresh(self.floor.record, due, now=self.floor.now(), fresh_for=self.fresh_for)
+        found: list[tuple[Signal, Found]] = [(signal, seen[signal.seq]) for signal in due if signal.seq in seen]
         # Only those that need a call ask whether one may be made: the one probe of a trouble must be a call.
-        asking = [signal for signal in due if signal.customer not in cached]
+        asking = [signal for signal in due if signal.seq not in seen]
         waits = await asyncio.gather(*(held(self.floor, signal, SERVICE) for signal in asking))
         outcomes: dict[int, Outcome] = {
             signal.seq: wait for signal, wait in zip(asking, waits, strict=True) if wait is not None
@@ -128,7 +124,7 @@ class TriageStep:
         """What the rules say of a signal; an outcome where it ends here, or is to be tried again."""
         if isinstance(found, Exception):
             return await self._fail(signal, found)
-        if found is None or (found.failure is None and (found.gone or found.source is AttributesSource.LIVE)):
+        if found is None or (found.failure is None and (found.gone or found.known is None)):
             self.floor.troubles.clear(SERVICE)
         if (found is None or found.gone) and signal.attempts == 0 and self.unknown_retry:
             return await self._look_once_more(signal)

@@ -90,12 +90,15 @@ _NEWEST = f"SELECT seq, event_key FROM {signals.name} ORDER BY seq DESC LIMIT ?"
 MOST_ROWS = 32
 
 
+_ROW = f"({', '.join('?' * len(COLUMNS))})"
+_BEFORE_ROWS, _AFTER_ROWS = statement_text(
+    insert_or_ignore(signals).values({column: bindparam(column.name) for column in COLUMNS})
+).split(_ROW)
+
+
 @cache
 def _insert_signals(rows: int) -> str:
-    numbered: list[dict[str, Any]] = [
-        {column.name: bindparam(f"{column.name}_{row}") for column in COLUMNS} for row in range(rows)
-    ]
-    return statement_text(insert_or_ignore(signals).values(numbered))
+    return f"{_BEFORE_ROWS}{', '.join([_ROW] * rows)}{_AFTER_ROWS}"
 
 
 class Cursor(Protocol):

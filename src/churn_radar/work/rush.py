@@ -18,7 +18,7 @@ SLICE_SECONDS = 0.1
 # 1,000 a second; what comes slower leaves time enough for everybody.
 RUSH_EVENTS = 100
 # Between two portions of work. Measured: docs/decisions/0018 and 0037.
-PORTION_SECONDS = 0.5
+PORTION_SECONDS = 1.0
 LOOK_SECONDS = 0.05
 
 

@@ -289,7 +289,7 @@ async def test_dead_deliveries_start_again_by_replay(live: Running) -> None:
                 return
             await asyncio.sleep(0.01)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await delivery("dead")
         answer = await live.http.post(f"/signals/{event_id}/replay")
         assert answer.json()["effect"] == "1 failed delivery starts again"

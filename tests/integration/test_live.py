@@ -55,7 +55,7 @@ def live_on(book: Book, most_viewers: int = 3) -> Live:
 
 
 async def next_of(watching: object) -> State:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         state: State = await anext(watching)  # type: ignore[call-overload]
         return state
 

@@ -125,7 +125,7 @@ async def test_a_replica_that_starts_later_knows_what_stands(database: str, repl
 
 async def test_a_replica_may_stop_in_the_moment_in_which_it_hears_something(database: str) -> None:
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         connected(database) as driver,
         SharedTroubles(driver, DELAYS).following() as stopped,
     ):

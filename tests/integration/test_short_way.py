@@ -93,7 +93,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[bytes, bytes],
 async def connection(here: Place) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             yield reader, writer
     finally:
         writer.close()

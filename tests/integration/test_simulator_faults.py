@@ -18,7 +18,7 @@ ASKED = "/v1/customers/cust_1001/attributes"
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - the state has counters, not events
             await asyncio.sleep(0)
 

@@ -67,7 +67,7 @@ async def api(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - the state has counters, not events
             await asyncio.sleep(0)
 

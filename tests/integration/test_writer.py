@@ -188,10 +188,10 @@ async def test_a_slow_commit_answers_unavailable_in_time_and_the_retry_finds_wha
             await begun()
             # The second waits behind the first, and no longer than the first.
             second = home.record.accept_soon(arrival("b"))
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(30):
                 failed = await all_of(first, second)
             assert [type(each) for each in failed] == [RecordUnavailable] * 2
-            assert "too long" in str(failed[0])
+            assert ["too long" in str(each) for each in failed] == [True] * 2
         retried = await all_of(home.record.accept(arrival("a")), home.record.accept(arrival("b")))
         # The one in the commit was kept after all; the one behind it was refused before its turn came, and left out.
         assert [each.verdict for each in retried] == [Verdict.DUPLICATE, Verdict.ACCEPTED]
@@ -254,7 +254,7 @@ async def test_the_writer_outlives_callers_who_are_cancelled(tmp_path: Path) -> 
             for each in leaving:
                 each.cancel()
             assert [type(each) for each in await all_of(*leaving)] == [asyncio.CancelledError] * 4
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await staying == "done neighbour"
             assert await home.record.write(inserting("next", runs=runs)) == "done next"
         assert (await home.record.accept(arrival("row"))).verdict is Verdict.ACCEPTED
@@ -294,7 +294,7 @@ async def test_a_log_that_fails_does_not_end_the_writer_and_nobody_waits_for_eve
 
     with broken_log():
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(30),
             open_record(f"sqlite:///{tmp_path / 'r.db'}", on_accepted=not_handed_over) as it,
         ):
             assert (await it.accept(arrival("a"))).verdict is Verdict.ACCEPTED
@@ -306,7 +306,7 @@ async def test_a_log_that_fails_does_not_end_the_writer_and_nobody_waits_for_eve
 
 
 async def test_when_the_writer_dies_everybody_who_waits_is_told_and_so_is_who_comes_later(tmp_path: Path) -> None:
-    async with asyncio.timeout(10), house(tmp_path) as home:
+    async with asyncio.timeout(30), house(tmp_path) as home:
         with held(home.path), capture_logs() as lines:
             waiting = [
                 asyncio.ensure_future(home.record.accept(arrival("row in a commit"))),
@@ -325,7 +325,7 @@ async def test_when_the_writer_dies_everybody_who_waits_is_told_and_so_is_who_co
 
 
 async def test_a_unit_of_work_under_way_is_told_when_the_writer_dies(tmp_path: Path) -> None:
-    async with asyncio.timeout(10), house(tmp_path) as home:
+    async with asyncio.timeout(30), house(tmp_path) as home:
         with held(home.path):
             unit = asyncio.ensure_future(home.record.write(inserting("unit")))
             await begun()

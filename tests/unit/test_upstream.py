@@ -568,14 +568,14 @@ async def test_no_window_ever_sees_more_calls_than_allowed() -> None:
 
 
 async def test_a_caller_who_gives_up_waiting_takes_no_turn() -> None:
-    pace = WindowPace(1, 0.05, spread_seconds=0)
+    pace = WindowPace(1, 0.5, spread_seconds=0)
     await pace.wait()
     gone = asyncio.create_task(pace.wait())
     await asyncio.sleep(0)
     gone.cancel()
     began = time.monotonic()
     await pace.wait()
-    assert time.monotonic() - began < 0.09
+    assert time.monotonic() - began < 0.9
 
 
 @pytest.mark.parametrize(("calls", "at_once"), [(10.0, 10), (2.5, 2), (1.0, 1), (0.5, 1)])

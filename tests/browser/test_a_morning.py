@@ -108,9 +108,15 @@ async def test_what_mave_was_told_names_nobody(desk: Desk, morning: ServiceProce
 async def test_a_brief_is_printed_on_few_pages(browser: Browser, morning: ServiceProcess) -> None:
     async with sitting(browser, morning) as desk:
         await desk.log_in()
-        await open_brief(desk, "jane@acme.co")
-        printed = await desk.page.pdf(format="A4")
-        assert len(re.findall(rb"/Type\s*/Page\b", printed)) <= 2
+        await desk.page.goto("/desk/briefs")
+        links = await desk.page.locator("main table a").all()
+        pages = {}
+        for address in [await link.get_attribute("href") for link in links]:
+            await desk.page.goto(address or "")
+            printed = await desk.page.pdf(format="A4")
+            pages[address] = len(re.findall(rb"/Type\s*/Page\b", printed))
+        assert pages
+        assert max(pages.values()) <= 2, pages
 
 
 async def test_a_dead_letter_is_replayed_once_its_effect_was_told(

@@ -126,3 +126,16 @@ async def test_on_a_phone_a_long_id_in_the_audit_trail_is_broken(desk: Desk, mor
     subject = desk.page.locator("td[data-label='To']").first
     await subject.evaluate("cell => { cell.innerHTML = `<span class=\"mono small\">brf_${'0'.repeat(60)}</span>` }")
     assert await desk.cut_off() == []
+
+
+async def test_a_short_page_begins_right_below_the_navigation(desk: Desk, pages: dict[str, str]) -> None:
+    await desk.log_in()
+    heights = set()
+    for width in (360, 800):
+        for kind in ("/desk/personal", "/desk/signals"):
+            await desk.page.set_viewport_size({"width": width, "height": 1600})
+            await desk.page.goto(pages[kind])
+            box = await desk.page.locator(".side").bounding_box()
+            assert box is not None
+            heights.add((width, box["height"]))
+    assert len(heights) == 2, heights

@@ -24,6 +24,15 @@ def moment(value: datetime | None) -> Markup | str:
     return Markup(f'<time datetime="{utc:%Y-%m-%dT%H:%M:%SZ}">{utc.day} {utc:%b %Y, %H:%M} UTC</time>')  # noqa: S704
 
 
+def told_moment(value: str | None) -> Markup | str:
+    """A time as somebody told it: as `moment` where it is ISO 8601, else in their words."""
+    try:
+        told = datetime.fromisoformat(value or "")
+        return moment(told) if told.tzinfo else value or "–"
+    except (ValueError, OverflowError):
+        return value or "–"
+
+
 def ago(value: datetime | None, now: datetime) -> Markup | str:
     """How long ago a time was; the time itself is in the title."""
     if value is None:
@@ -89,6 +98,7 @@ def lines(value: str | None) -> Markup:
 FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "moment": moment,
+        "told_moment": told_moment,
         "ago": ago,
         "money": money,
         "amount": amount,

@@ -261,7 +261,7 @@ async def test_bodies_are_dropped_or_exported_after_it_was_told_what_that_means(
     assert (await live.http.get(f"/signals/{mine}")).json()["status"] == "quarantined"
     done = await browser.post(f"/desk/quarantine/{action}", {"signal_id": mine, "confirmed": "true"})
     assert done.status_code == 303
-    assert "1 signal " in await browser.text(done.headers["location"])
+    assert "1 body " in await browser.text(done.headers["location"])
     assert (await live.http.get(f"/signals/{mine}")).json()["status"] == "skipped"
     assert (await live.http.get(f"/signals/{other}")).json()["status"] == "quarantined"
     assert (await live.http.get("/audit")).json()["items"][0]["action"] == action

@@ -40,6 +40,8 @@ async def copy_record(
     `progress` is told of each batch, `tell` of each table once it is compared. Broken off, the next call goes on where
     this one was. Raises RecordLocked or RecordUnusable, in one line that says what to do.
     """
+    if _place(source_url) == _place(target_url):
+        raise RecordUnusable(f"{name_of(source_url)} cannot be copied onto itself; name another database with --to")
     sums: list[Sum] = []
 
     def compared(each: Sum) -> None:
@@ -51,6 +53,10 @@ async def copy_record(
         await compare(source, target, compared)
         await target.end()
     return sums, await _take_up(target_url) if is_postgres(target_url) else 0
+
+
+def _place(url: str) -> str:
+    return name_of(url) if is_postgres(url) else str(sqlite_path(url).resolve())
 
 
 @asynccontextmanager

@@ -217,6 +217,16 @@ async def test_a_source_of_another_release_or_none_at_all_is_refused_with_what_t
     assert await inspect(empty.url) is SchemaState.EMPTY
 
 
+async def test_a_record_is_not_copied_onto_itself_however_it_is_written(record: Path, database: Scratch) -> None:
+    before = rows_of_file(record)
+    with pytest.raises(RecordUnusable, match="onto itself"):
+        await copy(url_of(record), url_of(record.parent / "." / ".." / record.parent.name / record.name))
+    with pytest.raises(RecordUnusable, match="onto itself"):
+        await copy(database.url, database.url)
+    assert rows_of_file(record) == before
+    assert await inspect(database.url) is SchemaState.CURRENT
+
+
 async def test_a_record_that_is_in_use_is_not_copied(record: Path, database: Scratch) -> None:
     lock = lock_record(record)
     try:

@@ -20,6 +20,7 @@ from tests.support.place import Kind, Place, using
 from tests.support.postgres import Scratch, scratch
 from tests.support.ready_made import ready_made
 from tests.support.servers import moto_server
+from tests.support.statements import compiled_once
 
 MEMORY = "/dev/shm"  # noqa: S108
 ROOM_BYTES = 2 * 2**30
@@ -53,6 +54,13 @@ def certificates_read_once() -> Iterator[None]:
     """Each HTTP client would read all of the machine's certificates for itself."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssl, "create_default_context", shared_context)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements_compiled_once() -> Iterator[None]:
+    """Let the tests' records share what SQLAlchemy compiles."""
+    with compiled_once():
         yield
 
 

@@ -47,6 +47,14 @@ class OneWriteTransport:
             held, self._held, self._held_bytes = self._held, [], 0
             self._transport.write(b"".join(held))
 
+    def write_now(self, data: bytes) -> None:
+        """Send what is a whole answer, behind what is held."""
+        if self._held:
+            self._held.append(data)
+            self._send()
+        else:
+            self._transport.write(data)
+
     def close(self) -> None:
         """Send what is held, then close."""
         self._send()

@@ -6,6 +6,8 @@ older and hand-made events, and the webhook's own subscription list, join the tw
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 UNSUBSCRIBED = "unsubscribed"
 BOUNCED = "bounced"
 COMPLAINED = "complained"
@@ -44,6 +46,8 @@ _SYNONYMS = {"spammed": COMPLAINED}
 _PREFIXES = tuple(sorted(f"{object_type}_" for object_type in OBJECT_TYPES))
 
 
+# All traffic is asked for its kind, several times each, and there are a dozen names.
+@lru_cache(maxsize=256)
 def event_kind(name: str) -> str:
     """The kind of event behind a name: `email_bounced`, ` Bounced ` and `bounced` are all `bounced`.
 

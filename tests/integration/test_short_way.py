@@ -15,6 +15,7 @@ from churn_radar.app import Front
 from churn_radar.errors import NotStorable, RecordUnavailable
 from churn_radar.intake.door import PATH, Door
 from churn_radar.serving import Server, listening, server_for
+from churn_radar.short_way import ShortWayProtocol
 from churn_radar.sockets import bind
 from churn_radar.store.arrivals import Accepted, Arrival, Verdict
 from tests.support.door import ALERTS, SECRET, as_body, event, signed_headers
@@ -59,7 +60,9 @@ def accepted(arrival: Arrival) -> Accepted:
 
 
 @contextlib.asynccontextmanager
-async def place(*, at_once: bool = True, failing: Exception | None = None) -> AsyncIterator[Place]:
+async def place(
+    *, at_once: bool = True, failing: Exception | None = None, idle_seconds: float = 60
+) -> AsyncIterator[Place]:
     def keep(body: bytes, arrival: Arrival) -> asyncio.Future[Accepted]:
         done: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         here.kept.append((arrival, done))
@@ -72,6 +75,7 @@ async def place(*, at_once: bool = True, failing: Exception | None = None) -> As
     door = CountingDoor(keep, secrets=[SECRET], alert_events=ALERTS, max_body_bytes=100_000)
     with contextlib.closing(bind("127.0.0.1", 0)) as listener:
         server = server_for(Front(app := FastAPI(), door, app))
+        server.config.timeout_keep_alive = idle_seconds  # type: ignore[assignment]
         here = Place(door, listener.getsockname()[1], server)
         async with listening(server, listener):
             await until(lambda: server.started)
@@ -152,6 +156,42 @@ async def test_the_answer_waits_for_the_record_and_for_nobody_else() -> None:
         assert not reading.done()
         kept.set_result(accepted(here.kept[0][0]))
         assert b"accepted" in (await reading)[2]
+
+
+async def test_a_connection_is_closed_once_nothing_more_came_for_as_long_as_it_may() -> None:
+    async with place(idle_seconds=0.05) as here, connection(here) as (reader, writer):
+        writer.write(request(CHURN))
+        assert (await answer(reader))[0] == 200
+        assert await reader.read() == b""
+
+
+async def test_a_connection_whose_last_answer_is_not_old_enough_stays_for_the_rest_of_its_time() -> None:
+    async with place() as here, connection(here) as (reader, writer):
+        writer.write(request(CHURN))
+        await answer(reader)
+        protocol = only_connection(here)
+        first = protocol._idle_timer
+        protocol._look_whether_idle()
+        assert not protocol.transport.is_closing()
+        assert protocol._idle_timer not in (None, first)
+
+
+async def test_a_connection_whose_event_waits_for_the_record_is_not_idle() -> None:
+    async with place(at_once=False, idle_seconds=0.05) as here, connection(here) as (reader, writer):
+        writer.write(request(CHURN))
+        (await here.next_kept()).set_result(accepted(here.kept[0][0]))
+        await answer(reader)
+        writer.write(request(CHURN))
+        second = await here.next_kept(1)
+        await until(lambda: only_connection(here)._idle_timer is None)
+        second.set_result(accepted(here.kept[1][0]))
+        assert (await answer(reader))[0] == 200
+
+
+def only_connection(here: Place) -> ShortWayProtocol:
+    [protocol] = here.server.server_state.connections
+    assert isinstance(protocol, ShortWayProtocol)
+    return protocol
 
 
 async def test_requests_behind_one_that_waits_are_answered_after_it_in_their_order() -> None:

@@ -100,7 +100,7 @@ async def test_the_queues_own_rules_are_left_alone_and_holding_does_not_count_as
 
 async def test_a_short_retention_is_warned_of(moto: str) -> None:
     async with sqs_bench(moto, MessageRetentionPeriod="345600").open() as buffer:
-        assert await buffer.check() == ["the queue deletes messages after 4 days; set its retention to 14"]
+        assert await buffer.check() == ["the queue deletes messages after 4 d; set its retention to 14 days"]
     async with sqs_bench(moto).open() as buffer:
         assert await buffer.check() == []
 

@@ -60,7 +60,7 @@ async def test_the_first_page_is_today_and_tells_what_is_at_risk(browser: Browse
     said = words(page)
     for told in ("$12,650", "2 customers", "High-MRR Fintech (Pro plan)", "complained", "of 1,000", "no mail"):
         assert told in said, told
-    assert said.index("priya@") < said.index("jane@acme.co")
+    assert said.index("priya@") < said.index("jane@")
     assert sum(tag == "rect" and told.get("class") == "hit" for tag, told in tags(page)) == 30
     assert not any(name == "style" or name.startswith("on") for _, told in tags(page) for name in told)
 

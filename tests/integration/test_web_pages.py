@@ -163,7 +163,10 @@ async def test_of_a_signal_that_is_not_there_a_page_says_so(browser: Browser) ->
     answer = await browser.get("/desk/signals/sig_nothing")
     assert answer.status_code == 404
     assert "Nothing is known of this event" in words(answer.text)
-    assert (await browser.get("/desk/nowhere")).status_code == 404
+    nowhere = await browser.get("/desk/nowhere")
+    assert nowhere.status_code == 404
+    assert "There is no such page here" in nowhere.text
+    assert nowhere.text.count("Not Found") == 2  # in the window's title and on the page
 
 
 # -- dead letters

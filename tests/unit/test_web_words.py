@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from markupsafe import Markup
 
-from churn_radar.web.words import told_moment
+from churn_radar.web.words import breakable, told_moment
 
 
 def test_a_time_that_was_told_in_iso_8601_is_shown_in_the_readers_zone() -> None:
@@ -24,3 +24,8 @@ def test_any_other_words_stay_as_they_are_and_are_no_markup(told: str) -> None:
 @pytest.mark.parametrize("told", [None, ""])
 def test_where_nothing_was_told_there_is_a_dash(told: str | None) -> None:
     assert told_moment(told) == "–"
+
+
+def test_an_address_is_broken_behind_its_sign_and_harmless() -> None:
+    assert breakable("jane@acme.co") == "jane@<wbr>acme.co"
+    assert breakable("<b>@x") == "&lt;b&gt;@<wbr>x"

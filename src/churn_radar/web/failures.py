@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 HTMX_HEADER = "HX-Request"
 EVENT_STREAM = "text/event-stream"
+NO_SUCH_PAGE = "there is no such page here; the link is wrong, or older than this version"
 # The event that tells a page its log-in is over: it asks no more, and says so.
 ENDED = "ended"
 
@@ -40,7 +41,10 @@ def failure(request: Request, status: int, detail: str, headers: dict[str, str] 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  registered for this type only
     if error.status_code != 401:
-        return failure(request, error.status_code, str(error.detail), dict(error.headers or {}))
+        # Where no route of ours has said what is missing, the framework repeats the status in words.
+        is_said = error.status_code != 404 or error.detail != HTTPStatus.NOT_FOUND.phrase
+        detail = str(error.detail) if is_said else NO_SUCH_PAGE
+        return failure(request, error.status_code, detail, dict(error.headers or {}))
     here = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     if query := request.scope["query_string"].decode("latin-1"):
         here = f"{here}?{query}"

@@ -95,6 +95,11 @@ def lines(value: str | None) -> Markup:
     return Markup("<br>").join(escape(line) for line in (value or "").splitlines())
 
 
+def breakable(name: str) -> Markup:
+    """A customer's name, to be broken behind an `@` rather than in the middle of a word where there is little room."""
+    return Markup("@<wbr>").join(escape(part) for part in name.split("@"))
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "moment": moment,
@@ -110,5 +115,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "masked_text": masked_text,
         "plural": counted,
         "lines": lines,
+        "breakable": breakable,
     }
 )

@@ -251,13 +251,24 @@ async def record_of(database: Scratch, revision: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event_id", "key"), [("01E4C4CT6YDC", "01e4c4ct6y" + "5" * 22), ("", "5" * 32), ("a b", "5" * 32), ("ü", "5" * 32)]
+    ("event_id", "key"),
+    [
+        ("01E4C4CT6YDC", "01e4c4ct6y" + "5" * 22),
+        ("EVENT_ID", "5" * 32),
+        ("ITS", "its" + "5" * 29),
+        ("", "5" * 32),
+        ("a b", "5" * 32),
+        ("ü", "5" * 32),
+    ],
 )
 async def test_what_an_older_release_has_taken_is_still_known_when_it_is_sent_again(
     empty: Scratch, event_id: str, key: str
 ) -> None:
     await record_of(empty, "0014")
-    empty.run("UPDATE signals SET event_key = $1, event_id = $2, forced = false", "5" * 32, event_id)
+    # In Turkish the lower case of an I is none of ASCII's letters.
+    empty.run('ALTER TABLE signals ALTER event_id TYPE text COLLATE "tr-x-icu"')
+    # A replay forces a signal that keeps its key.
+    empty.run("UPDATE signals SET event_key = $1, event_id = $2, forced = true", "5" * 32, event_id)
     await migrate_postgres(empty.url)
     assert empty.rows("SELECT event_key, signal_id FROM signals") == [(key, "txt")]
 

@@ -139,9 +139,10 @@ def _key(event: Event, kind: str, customer: CustomerRef, facts: Mapping[str, str
     stand together in the indexes. Without that every event would touch pages of its own, in each of two indexes.
     """
     if event.event_id:
-        begins = event.event_id[:_TIME_CHARACTERS].lower()
+        begins = event.event_id[:_TIME_CHARACTERS]
         digest = _digest("id", event.event_id, kind, customer.key)
-        return (begins + digest)[:_KEY_CHARACTERS] if begins.isascii() and begins.isalnum() else digest
+        # Asked before it is made lower case: the sign for kelvin is no ASCII, and becomes a k.
+        return (begins.lower() + digest)[:_KEY_CHARACTERS] if begins.isascii() and begins.isalnum() else digest
     data = event.data
     addresses = {"email_address": data and data.email_address, "recipient": data and data.recipient}
     known = {**facts, **{name: address for name, address in addresses.items() if address}}

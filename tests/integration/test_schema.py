@@ -217,7 +217,8 @@ def test_what_an_older_release_has_taken_is_still_known_when_it_is_sent_again(pa
     key = "01e4c4ct6y" + "5" * 22
     with sqlite(path) as connection:
         # A replay forces a signal that keeps its key.
-        connection.execute("UPDATE signals SET event_key = ?, event_id = '01E4C4CT6YDC', forced = ?", ["5" * 32, forced])
+        old = ["5" * 32, "01E4C4CT6YDC", forced]
+        connection.execute("UPDATE signals SET event_key = ?, event_id = ?, forced = ?", old)
     upgrade_record(path)
     [signal] = rows_of(path)["signals"]
     assert (signal["event_key"], signal["signal_id"]) == (key, "text")

@@ -774,6 +774,34 @@ async def test_a_look_up_serves_later_ones_neither_for_long_nor_by_an_address_al
     assert len(shop.customerio.ids_asked) == 2
 
 
+@pytest.mark.parametrize(
+    ("names", "seen"),
+    [
+        ({"id": JANE, "email": "jane@acme.co"}, CustomerRef(cio_id="somebody", email="jane@acme.co")),
+        ({"id": JANE, "cio_id": "03000001"}, CustomerRef(JANE, "somebody")),
+        ({"id": JANE, "cio_id": "03000001"}, CustomerRef("somebody", "03000001")),
+    ],
+)
+async def test_a_look_up_serves_nobody_who_goes_by_another_lasting_name(
+    shop: Workshop, names: dict[str, str], seen: CustomerRef
+) -> None:
+    seq = await shop.arrive(known_by(**names))
+    shop.clock.forward(timedelta(seconds=2))
+    somebody = Profile(seen, {"plan_type": "free"})
+    await shop.record.write(partial(remember, profile=somebody, now=shop.clock()))
+    await shop.triage(seq)
+    assert shop.customerio.ids_asked
+
+
+@pytest.mark.parametrize("minutes", [0, 10])
+async def test_a_look_up_of_before_the_clock_jumped_back_serves_nobody(tmp_path: Path, minutes: int) -> None:
+    async with workshop(tmp_path, look_up_cache_minutes=minutes) as shop:
+        await shop.triage(await shop.arrive(payload(JANE)))
+        shop.clock.forward(-timedelta(hours=1))
+        await shop.triage(await shop.arrive(payload(JANE, "bounced")))
+        assert shop.customerio.ids_asked == [JANE, JANE]
+
+
 async def test_who_replays_a_signal_has_its_customer_looked_up_anew(shop: Workshop) -> None:
     seq = await shop.arrive(payload("cust_1007"))
     shop.clock.forward(timedelta(seconds=2))

@@ -61,15 +61,20 @@ async def fresh(
     found: dict[int, Enriched] = {}
     for signal in signals:
         seen = known.get(signal.customer)
-        if seen is None:
+        if seen is None or seen.seen_at > now:  # a clock has jumped back: nobody knows how long ago that was
             continue
-        # An address alone may be somebody else's by now.
-        is_named = signal.customer.id or signal.customer.cio_id
-        if is_named and signal.customer_seq is None and seen.seen_at > max(signal.received_at, now - SERVES):
+        is_since = seen.seen_at > max(signal.received_at, now - SERVES)
+        if is_since and signal.customer_seq is None and _is_named(signal.customer, seen.profile.ref):
             found[signal.seq] = Enriched(seen.profile, AttributesSource.LIVE, seen)
         elif now - seen.seen_at < fresh_for:
             found[signal.seq] = Enriched(seen.profile, AttributesSource.CACHED, seen)
     return found
+
+
+def _is_named(asked: CustomerRef, seen: CustomerRef) -> bool:
+    """Whether a look-up would show this customer: an address, or one name of two, may be somebody else's by now."""
+    named = asked.id or asked.cio_id
+    return bool(named) and asked.id in (None, seen.id) and asked.cio_id in (None, seen.cio_id)
 
 
 async def enrich(record: Record, customerio: LookUp, refs: Sequence[CustomerRef]) -> list[Found]:

@@ -11,17 +11,19 @@ branch_labels = None
 depends_on = None
 
 _BEGINNING = "substr(event_id, 1, 10)"
-_KNOWN_BY_AN_ID = "length(event_key) = 32 AND event_id <> ''"
-_REKEYED = {
-    "sqlite": f"""UPDATE signals SET event_key = substr(lower({_BEGINNING}) || event_key, 1, 32)
-        WHERE {_KNOWN_BY_AN_ID} AND {_BEGINNING} NOT GLOB '*[^0-9A-Za-z]*'""",
-    # Of the letters A to Z alone, whatever a database's own language makes of an I.
-    "postgresql": f"""UPDATE signals SET event_key = substr(lower({_BEGINNING} COLLATE "C") || event_key, 1, 32)
-        WHERE {_KNOWN_BY_AN_ID} AND {_BEGINNING} COLLATE "C" ~ '^[0-9A-Za-z]+$'""",
+# Of the letters A to Z alone, whatever a database's own language makes of an I.
+_LOWER = {"sqlite": f"lower({_BEGINNING})", "postgresql": f'lower({_BEGINNING} COLLATE "C")'}
+_ONLY_LETTERS_AND_DIGITS = {
+    "sqlite": f"{_BEGINNING} NOT GLOB '*[^0-9A-Za-z]*'",
+    "postgresql": f"{_BEGINNING} COLLATE \"C\" ~ '^[0-9A-Za-z]+$'",
 }
 
 
 def upgrade() -> None:
-    # As `churn_radar.intake.events` makes them. Keys of bodies that were not understood are longer. Those of events that
-    # came in forced are known by a salt that nobody sends again, and cannot be told from those that a replay has forced.
-    op.execute(sa.text(_REKEYED[op.get_bind().dialect.name]))
+    # As `churn_radar.intake.events` makes them. Keys of bodies that were not understood are longer. Events that came in
+    # forced are known by a salt that nobody sends again, and look like signals that a replay has forced.
+    dialect = op.get_bind().dialect.name
+    known_by_an_id = f"event_id <> '' AND {_ONLY_LETTERS_AND_DIGITS[dialect]}"
+    key = f"substr({_LOWER[dialect]} || event_key, 1, 32)"
+    old = f"length(event_key) = 32 AND {known_by_an_id}"
+    op.execute(sa.text(f"UPDATE signals SET event_key = {key} WHERE {old}"))  # noqa: S608  no value in it

@@ -8,6 +8,7 @@ import os
 import shutil
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -16,6 +17,7 @@ from botocore.loaders import create_loader
 
 from churn_radar.buffer import sqs
 from tests.support.certificates import shared_context
+from tests.support.dealing import dealt
 from tests.support.place import Kind, Place, using
 from tests.support.postgres import Scratch, scratch
 from tests.support.ready_made import ready_made
@@ -33,6 +35,12 @@ gc.disable()
 with contextlib.suppress(OSError):
     if shutil.disk_usage(MEMORY).free > ROOM_BYTES and os.access(MEMORY, os.W_OK):
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests in an order in which several processes share them well (see `tests.support.dealing`)."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items[:] = dealt(items, lambda item: Path(item.nodeid.partition("::")[0]))
 
 
 def pytest_collection_finish() -> None:

@@ -437,7 +437,8 @@ async def test_work_that_meets_other_work_in_a_circle_is_done_all_the_same(postg
         await asyncio.gather(
             both[0].write(lambda c: crossing(c, first, second)), both[1].write(lambda c: crossing(c, second, first))
         )
-        assert len(tries) == 3
+        # Who had to give way may meet the other once more, where that one is slow to go on.
+        assert len(tries) >= 3
     assert postgres.rows("SELECT attempts FROM signals") == [(2,), (2,)]
 
 

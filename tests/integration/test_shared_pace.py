@@ -287,7 +287,7 @@ def most_at_once(calls: Sequence[tuple[float, float]]) -> int:
     return max(sum(left <= moment < ended for left, ended in calls) for moment, _ in calls)
 
 
-@pytest.mark.parametrize(("short", "least"), [(0.0, 110), (5.0, 70)], ids=["long window", "short window"])
+@pytest.mark.parametrize(("short", "least"), [(0.0, 60), (5.0, 45)], ids=["long window", "short window"])
 async def test_three_processes_keep_to_one_rate_and_one_concurrency(
     database: str, driver: PatientDriver, short: float, least: int
 ) -> None:
@@ -299,6 +299,7 @@ async def test_three_processes_keep_to_one_rate_and_one_concurrency(
     moments = [left for left, _ in calls]
     assert most_in_any(1.5, moments) <= 40
     assert most_at_once(calls) <= 6
+    # A quiet machine makes twice as many; but more than one window's are made on any.
     assert len(calls) >= least, "and the limit is made use of"
 
 

@@ -80,6 +80,7 @@ class ShortWayProtocol(OneWriteProtocol):
 
     def on_headers_complete(self) -> None:
         """Hold a request to the door back until its body is there, or this read is at its end."""
+        self._idle_since = None  # what came in the same read may have been answered already
         if (
             self._door is not None
             and self.url == _PATH

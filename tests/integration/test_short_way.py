@@ -188,6 +188,15 @@ async def test_a_connection_whose_event_waits_for_the_record_is_not_idle() -> No
         assert (await answer(reader))[0] == 200
 
 
+async def test_a_connection_is_not_idle_while_what_came_right_behind_an_answered_request_waits() -> None:
+    async with place(at_once=False, idle_seconds=0.05) as here, connection(here) as (reader, writer):
+        writer.write(request(IGNORED) + request(CHURN))
+        second = await here.next_kept()
+        await until(lambda: only_connection(here)._idle_timer is None)
+        second.set_result(accepted(here.kept[0][0]))
+        assert [(await answer(reader))[0] for _ in range(2)] == [200, 200]
+
+
 def only_connection(here: Place) -> ShortWayProtocol:
     [protocol] = here.server.server_state.connections
     assert isinstance(protocol, ShortWayProtocol)

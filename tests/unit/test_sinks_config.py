@@ -172,6 +172,11 @@ MANY_MISTAKES = """
 """
 
 
+def test_a_target_without_a_kind_is_no_sink(tmp_path: Path) -> None:
+    [line] = refusal(tmp_path, '[[sink]]\nname = "desk"\nkind = "console"', sinks=(":briefs.jsonl",))
+    assert line.startswith("CHURN_RADAR_SINKS: there is no sink ''")
+
+
 def test_every_mistake_of_the_list_and_of_the_file_is_told_at_once(tmp_path: Path) -> None:
     lines = refusal(tmp_path, MANY_MISTAKES, sinks=("consol", "slack:ALSO_NOT_SET"))
 

@@ -227,7 +227,7 @@ def _made(config: SinksConfig, settings: Settings, variables: Mapping[str, str],
     called: list[str] = []
     for wanted in config.sinks:
         kind, where = wanted.kind, wanted.where
-        if kind and kind not in factories:
+        if kind not in factories and (kind or not wanted.is_wrong):
             problems.append(
                 f"{where}: there is no sink {kind!r}; installed are {', '.join(sorted(factories))}"
                 " (example: CHURN_RADAR_SINKS=console,jsonl:briefs.jsonl)"

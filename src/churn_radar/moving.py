@@ -56,7 +56,8 @@ async def copy_record(
 
 
 def _place(url: str) -> str:
-    return name_of(url) if is_postgres(url) else str(sqlite_path(url).resolve())
+    # As it was given: a parameter may say which server is meant.
+    return url if is_postgres(url) else str(sqlite_path(url).resolve())
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from churn_radar.errors import RecordLocked, RecordUnusable
+from churn_radar.errors import RecordAway, RecordLocked, RecordUnusable
 from churn_radar.migrating import ENGINE, inspect
 from churn_radar.moving import copy_record
 from churn_radar.store import copy_postgres, copying
@@ -225,6 +225,13 @@ async def test_a_record_is_not_copied_onto_itself_however_it_is_written(record: 
         await copy(database.url, database.url)
     assert rows_of_file(record) == before
     assert await inspect(database.url) is SchemaState.CURRENT
+
+
+async def test_databases_of_one_name_on_two_servers_are_not_taken_for_one(tmp_path: Path) -> None:
+    """What tells them apart may be a parameter, which is never printed."""
+    one, other = (f"postgresql:///churn_radar?host={tmp_path / server}" for server in "ab")
+    with pytest.raises(RecordAway):
+        await copy(one, other)
 
 
 async def test_a_record_that_is_in_use_is_not_copied(record: Path, database: Scratch) -> None:

@@ -761,6 +761,24 @@ async def test_an_event_that_came_in_after_the_look_up_is_looked_up_itself(shop:
     assert shop.customerio.ids_asked == [JANE, JANE]
 
 
+async def test_an_event_that_came_in_while_a_look_up_was_under_way_is_looked_up_itself(shop: Workshop) -> None:
+    later: list[int] = []
+
+    class Slow:
+        async def look_up(self, ref: CustomerRef) -> Profile | None:
+            found = await shop.triage.customerio.look_up(ref)
+            shop.clock.forward(timedelta(seconds=30))
+            later.append(await shop.arrive(payload(JANE, "bounced")))
+            shop.clock.forward(timedelta(seconds=30))
+            return found
+
+    first, asked_at = await shop.arrive(payload(JANE)), shop.clock()
+    await replace(shop.triage, customerio=Slow())(first)
+    assert (await triaged(shop, first)).attributes_seen_at == asked_at
+    await shop.triage(later[0])
+    assert shop.customerio.ids_asked == [JANE, JANE]
+
+
 @pytest.mark.parametrize("names", [{"email": "jane@acme.co"}, {"id": JANE}])
 async def test_a_look_up_serves_later_ones_neither_for_long_nor_by_an_address_alone(
     shop: Workshop, names: dict[str, str]

@@ -28,19 +28,16 @@ class LookUp(Protocol):
 class Enriched:
     """A customer with attributes. `known` is set when they were not read just now, but are what was last seen.
 
+    `seen_at` is when they were asked for, at the earliest: writing them down may take as long as the record is away.
     `failure` is why not, when the App API could not say whether it knows the customer; `gone` when it said no.
     """
 
     profile: Profile
     source: AttributesSource
+    seen_at: datetime
     known: KnownCustomer | None = None
     failure: RetryLater | GiveUp | None = None
     gone: bool = False
-
-    @property
-    def seen_at(self) -> datetime | None:
-        """When attributes that were not read just now were; None for the others."""
-        return self.known.seen_at if self.known else None
 
 
 Found = Enriched | Exception | None
@@ -65,9 +62,9 @@ async def fresh(
             continue
         is_since = seen.seen_at > max(signal.received_at, now - SERVES)
         if is_since and signal.customer_seq is None and _is_named(signal.customer, seen.profile.ref):
-            found[signal.seq] = Enriched(seen.profile, AttributesSource.LIVE, seen)
+            found[signal.seq] = Enriched(seen.profile, AttributesSource.LIVE, seen.seen_at, seen)
         elif now - seen.seen_at < fresh_for:
-            found[signal.seq] = Enriched(seen.profile, AttributesSource.CACHED, seen)
+            found[signal.seq] = Enriched(seen.profile, AttributesSource.CACHED, seen.seen_at, seen)
     return found
 
 
@@ -77,7 +74,7 @@ def _is_named(asked: CustomerRef, seen: CustomerRef) -> bool:
     return bool(named) and asked.id in (None, seen.id) and asked.cio_id in (None, seen.cio_id)
 
 
-async def enrich(record: Record, customerio: LookUp, refs: Sequence[CustomerRef]) -> list[Found]:
+async def enrich(record: Record, customerio: LookUp, refs: Sequence[CustomerRef], now: datetime) -> list[Found]:
     """Each customer's attributes, and where they came from; None for a customer nobody has ever seen.
 
     An error stands in place of a customer when the App API cannot answer and the record has never seen them, or when
@@ -89,7 +86,7 @@ async def enrich(record: Record, customerio: LookUp, refs: Sequence[CustomerRef]
     missing: dict[CustomerRef, RetryLater | GiveUp | None] = {}
     for ref, answer in zip(asked, answers, strict=True):
         if isinstance(answer, Profile):
-            found[ref] = Enriched(answer, AttributesSource.LIVE)
+            found[ref] = Enriched(answer, AttributesSource.LIVE, now)
         elif answer is None or isinstance(answer, RetryLater | GiveUp):
             missing[ref] = answer
         elif isinstance(answer, Exception):
@@ -100,7 +97,12 @@ async def enrich(record: Record, customerio: LookUp, refs: Sequence[CustomerRef]
     for ref, failure in missing.items():
         if known_before := seen.get(ref):
             found[ref] = Enriched(
-                known_before.profile, AttributesSource.CACHED, known_before, failure, gone=failure is None
+                known_before.profile,
+                AttributesSource.CACHED,
+                known_before.seen_at,
+                known_before,
+                failure,
+                gone=failure is None,
             )
         else:
             found[ref] = failure

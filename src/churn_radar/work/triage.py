@@ -19,7 +19,7 @@ from churn_radar.store.hints import forget_events
 from churn_radar.store.signals import Move, Signal, advance, advance_all, load_signals, standing_at
 from churn_radar.store.tables import Status
 from churn_radar.triage.account import Rules
-from churn_radar.triage.customer import IdType
+from churn_radar.triage.customer import CustomerRef, IdType
 from churn_radar.triage.decision import Decision, Research, triage
 from churn_radar.triage.kinds import HINTS
 from churn_radar.triage.priority import priority
@@ -108,7 +108,8 @@ class TriageStep:
         }
         asking = [signal for signal in asking if signal.seq not in outcomes]
         if asking:
-            told = await enrich(self.floor.record, self.customerio, [signal.customer for signal in asking])
+            refs = [signal.customer for signal in asking]
+            told = await enrich(self.floor.record, self.customerio, refs, self.floor.now())
             found += zip(asking, told, strict=True)
         cases: list[_Case] = []
         # In the order of arrival: the first of a customer leads.
@@ -169,7 +170,7 @@ class TriageStep:
             if case.signal.seq in standing
         ]
         cases = await self._known_again(connection, cases, now)
-        customer_seqs = await self._customers(connection, cases, now)
+        customer_seqs = await self._customers(connection, cases)
         may_join = {
             customer_seq
             for case, customer_seq in zip(cases, customer_seqs, strict=True)
@@ -205,10 +206,14 @@ class TriageStep:
             await forget_events(connection, [case.signal.seq])
         return kept
 
-    async def _customers(self, connection: AsyncConnection, cases: Sequence[_Case], now: datetime) -> list[int]:
+    async def _customers(self, connection: AsyncConnection, cases: Sequence[_Case]) -> list[int]:
         """The rows of the cases' customers, in order, with what was read live written down."""
-        live = [case.found.profile for case in cases if case.found.known is None]
-        met = dict(zip([profile.ref for profile in live], await remember_all(connection, live, now), strict=True))
+        met: dict[CustomerRef, int] = {}
+        if live := [case.found for case in cases if case.found.known is None]:
+            profiles = [found.profile for found in live]
+            # All that is settled together was looked up together.
+            rows = await remember_all(connection, profiles, live[0].seen_at)
+            met = dict(zip([profile.ref for profile in profiles], rows, strict=True))
         # After the live ones: what they show may have merged a customer who was recalled before the look-up.
         known = [case.found.known for case in cases if case.found.known is not None]
         recalled = dict(zip([each.seq for each in known], await rows_now(connection, known), strict=True))
@@ -220,7 +225,7 @@ class TriageStep:
             account=decision.account,
             persona=decision.persona if isinstance(decision, Research) else None,
             attributes_source=found.source,
-            attributes_seen_at=found.seen_at or now,
+            attributes_seen_at=found.seen_at,
         )
         place, joined = 0, None
         if isinstance(decision, Research):

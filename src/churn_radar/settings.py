@@ -413,7 +413,7 @@ class Settings(BaseSettings):
         0.0,
         ge=0,
         le=60 * 24,
-        description="Attributes read this many minutes ago, or less, are used without a look-up; 0 always looks up.",
+        description="Attributes read since the event came in, or this many minutes ago, are used without a look-up.",
     )
     aging_mrr_per_hour: float = Field(
         50.0,

@@ -1,4 +1,9 @@
-"""Event keys begin as the event ids do: with the time. Rows that are there keep their public ids."""
+"""Event keys begin as the event ids do: with the time. Rows that are there keep their public ids.
+
+A replica of the release before that goes on beside this one knows events by the old keys alone, and writes those. What
+one of the two has taken, and is sent again to the other, is two signals then, which share a brief within the cool-down.
+A hint keeps the key of its event, without the id: sent again after the upgrade it is shown twice.
+"""
 
 from __future__ import annotations
 

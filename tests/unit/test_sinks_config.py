@@ -172,6 +172,11 @@ MANY_MISTAKES = """
 """
 
 
+def test_a_sink_whose_filter_makes_no_sense_is_told_what_else_it_lacks(tmp_path: Path) -> None:
+    lines = refusal(tmp_path, '[[sink]]\nname = "desk"\nkind = "webhook"\nplans = ["nope"]')
+    assert [said for said in ("'nope'", "secret") if not any(said in line for line in lines)] == []
+
+
 def test_a_target_without_a_kind_is_no_sink(tmp_path: Path) -> None:
     [line] = refusal(tmp_path, '[[sink]]\nname = "desk"\nkind = "console"', sinks=(":briefs.jsonl",))
     assert line.startswith("CHURN_RADAR_SINKS: there is no sink ''")

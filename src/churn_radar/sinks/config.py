@@ -145,7 +145,8 @@ def _of_table(
     except ValidationError as error:
         wrong += problem_lines(where, error)
     else:
-        wrong += _never_fits(read, where, settings)
+        # The sink can be made all the same, and may be found to lack more.
+        problems += _never_fits(read, where, settings)
     own = {key: value for key, value in table.items() if key not in _Table.model_fields}
     options = _looked_up(own, where, settings.sinks_file.parent, variables, wrong)
     problems += wrong

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -62,10 +62,14 @@ async def fresh(
             continue
         is_since = seen.seen_at > max(signal.received_at, now - SERVES)
         if is_since and signal.customer_seq is None and _is_named(signal.customer, seen.profile.ref):
-            found[signal.seq] = Enriched(seen.profile, AttributesSource.LIVE, seen.seen_at, seen)
+            found[signal.seq] = _recalled(seen, AttributesSource.LIVE)
         elif now - seen.seen_at < fresh_for:
-            found[signal.seq] = Enriched(seen.profile, AttributesSource.CACHED, seen.seen_at, seen)
+            found[signal.seq] = _recalled(seen, AttributesSource.CACHED)
     return found
+
+
+def _recalled(known: KnownCustomer, source: AttributesSource) -> Enriched:
+    return Enriched(known.profile, source, known.seen_at, known)
 
 
 def _is_named(asked: CustomerRef, seen: CustomerRef) -> bool:
@@ -96,14 +100,8 @@ async def enrich(record: Record, customerio: LookUp, refs: Sequence[CustomerRef]
     seen = await _recall(record, list(missing)) if missing else {}
     for ref, failure in missing.items():
         if known_before := seen.get(ref):
-            found[ref] = Enriched(
-                known_before.profile,
-                AttributesSource.CACHED,
-                known_before.seen_at,
-                known_before,
-                failure,
-                gone=failure is None,
-            )
+            last_seen = _recalled(known_before, AttributesSource.CACHED)
+            found[ref] = replace(last_seen, failure=failure, gone=failure is None)
         else:
             found[ref] = failure
     return [found[ref] for ref in refs]

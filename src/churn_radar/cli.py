@@ -18,7 +18,7 @@ import typer
 from rich.table import Table
 
 from churn_radar import __version__, cli_operating, cli_personal, cli_quarantine, cli_sinks
-from churn_radar.cli_tools import fail, moment, out, read_settings, run, tool_settings
+from churn_radar.cli_tools import fail, moment, out, read_settings, run, tell_progress, tool_settings
 from churn_radar.counts import counted
 from churn_radar.errors import ChurnRadarError, SettingsError
 
@@ -213,9 +213,7 @@ def replay(
     settings = tool_settings()
 
     def progress(replayed: int) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{counted(replayed, 'signal')} so far\033[K\r")
-            sys.stderr.flush()
+        tell_progress(f"{counted(replayed, 'signal')} so far")
 
     async def work() -> replaying.Total:
         async with reach(settings, url or f"http://127.0.0.1:{settings.port}") as api:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated
@@ -43,9 +42,7 @@ def copy_record(
     cli_tools.out.print(f"copying {name_of(source)} to {name_of(target)}", markup=False)
 
     def progress(table: str, there: int, total: int) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{table}: {there:,} of {counted(total, 'row')}\033[K\r")
-            sys.stderr.flush()
+        cli_tools.tell_progress(f"{table}: {there:,} of {counted(total, 'row')}")
 
     def tell(each: Sum) -> None:
         cli_tools.out.print(f"{each.table}: {counted(each.rows, 'row')}, checksum {each.checksum}", markup=False)
@@ -147,9 +144,7 @@ def backfill(
     moment = cli_tools.moment("--since", since, datetime.now(UTC))
 
     def progress(metric: str, counts: Counter[str]) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{metric}: {counted(counts.total(), 'event')} so far\033[K\r")
-            sys.stderr.flush()
+        cli_tools.tell_progress(f"{metric}: {counted(counts.total(), 'event')} so far")
 
     async def work() -> dict[str, Counter[str]]:
         async with reach(settings, url or f"http://127.0.0.1:{settings.port}") as api:

@@ -25,6 +25,13 @@ def fail(code: int, *lines: str) -> NoReturn:
     raise SystemExit(code)
 
 
+def tell_progress(words: str) -> None:
+    """Show how far long work has come, in one line that the next one replaces; nothing where nobody watches."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{words}\033[K\r")
+        sys.stderr.flush()
+
+
 def read_settings(**overrides: Any) -> Settings:
     """The settings of this process, with what the command line says put over them; sets logging up."""
     for line in unknown_variables(variables_in_force()):
